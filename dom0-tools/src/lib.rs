@@ -1,0 +1,1 @@
+//! Libraries under the dom0 tools.

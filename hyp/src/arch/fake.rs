@@ -1,0 +1,206 @@
+//! A machine made of ordinary memory, for host tests: physical pages appear, zeroed, when first touched.
+//!
+//! State is per thread, so tests run side by side. Guest virtual addresses translate to themselves unless
+//! [`guest::map`] or [`guest::unmap`] says otherwise.
+
+use crate::arch::{Access, TranslationFault};
+use crate::cpu::CpuId;
+use crate::time::Ticks;
+
+extern crate std;
+use core::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::thread_local;
+use std::vec::Vec;
+
+thread_local! {
+    static CLOCK: Cell<u64> = const { Cell::new(0) };
+    static CPU: Cell<usize> = const { Cell::new(0) };
+    static PREEMPT: Cell<bool> = const { Cell::new(false) };
+    static KICKS: RefCell<Vec<CpuId>> = const { RefCell::new(Vec::new()) };
+    static PAGES: RefCell<BTreeMap<u64, std::boxed::Box<[u8; 4096]>>> = const { RefCell::new(BTreeMap::new()) };
+    static GUEST: RefCell<BTreeMap<u64, Option<u64>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The CPU this code runs on.
+pub fn cpu_id() -> CpuId {
+    CpuId::new(CPU.get()).unwrap_or(CpuId::BOOT)
+}
+
+/// Pretends to run on another CPU.
+pub fn set_cpu(cpu: CpuId) {
+    CPU.set(cpu.index());
+}
+
+/// The counter.
+pub fn now() -> Ticks {
+    Ticks::new(CLOCK.get())
+}
+
+/// Moves the counter on.
+pub fn advance(ticks: u64) {
+    CLOCK.set(CLOCK.get() + ticks);
+}
+
+/// Counter ticks per second.
+pub fn counter_frequency() -> u64 {
+    62_500_000
+}
+
+/// Makes `cpu` leave its guest or its sleep soon.
+pub fn kick(cpu: CpuId) {
+    KICKS.with_borrow_mut(|k| k.push(cpu));
+}
+
+/// The CPUs kicked since the last call.
+pub fn take_kicks() -> Vec<CpuId> {
+    KICKS.take()
+}
+
+/// Whether a long operation should stop here and be continued later.
+pub fn interrupt_pending() -> bool {
+    PREEMPT.get()
+}
+
+/// Sets what [`interrupt_pending`] answers.
+pub fn set_interrupt_pending(pending: bool) {
+    PREEMPT.set(pending);
+}
+
+/// Access to physical memory that holds no Rust object: guest pages, page tables, free frames.
+///
+/// Every function is `unsafe` for one reason: the caller promises that `[pa, pa + len)` is RAM which no Rust
+/// reference covers.
+pub mod phys {
+    use super::PAGES;
+    use stage2::{Mfn, Pa, Pages};
+    extern crate std;
+    use std::boxed::Box;
+
+    fn with<R>(pa: u64, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        PAGES.with_borrow_mut(|pages| {
+            let page = pages.entry(pa >> 12).or_insert_with(|| Box::new([0; 4096]));
+            f(&mut page[(pa & 0xfff) as usize..])
+        })
+    }
+
+    macro_rules! scalar {
+        ($($ty:ty: $load:ident $store:ident $or:ident $and:ident $cas:ident;)*) => { $(
+            /// Loads (acquire) a naturally aligned value.
+            ///
+            /// # Safety
+            /// See the module.
+            pub unsafe fn $load(pa: Pa) -> $ty {
+                with(pa.raw(), |b| <$ty>::from_le_bytes(b[..size_of::<$ty>()].try_into().unwrap()))
+            }
+            /// Stores (release) a naturally aligned value.
+            ///
+            /// # Safety
+            /// See the module.
+            pub unsafe fn $store(pa: Pa, value: $ty) {
+                with(pa.raw(), |b| b[..size_of::<$ty>()].copy_from_slice(&value.to_le_bytes()))
+            }
+            /// Sets `bits` atomically; returns the old value.
+            ///
+            /// # Safety
+            /// See the module.
+            pub unsafe fn $or(pa: Pa, bits: $ty) -> $ty {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { let old = $load(pa); $store(pa, old | bits); old }
+            }
+            /// Keeps only `bits` atomically; returns the old value.
+            ///
+            /// # Safety
+            /// See the module.
+            pub unsafe fn $and(pa: Pa, bits: $ty) -> $ty {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { let old = $load(pa); $store(pa, old & bits); old }
+            }
+            /// Replaces `old` by `new` atomically; the value found otherwise.
+            ///
+            /// # Safety
+            /// See the module.
+            pub unsafe fn $cas(pa: Pa, old: $ty, new: $ty) -> Result<$ty, $ty> {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { let found = $load(pa); if found == old { $store(pa, new); Ok(found) } else { Err(found) } }
+            }
+        )* };
+    }
+    scalar! {
+        u8: load_u8 store_u8 fetch_or_u8 fetch_and_u8 compare_exchange_u8;
+        u32: load_u32 store_u32 fetch_or_u32 fetch_and_u32 compare_exchange_u32;
+        u64: load_u64 store_u64 fetch_or_u64 fetch_and_u64 compare_exchange_u64;
+    }
+
+    /// Copies out of physical memory; the range must not cross a page.
+    ///
+    /// # Safety
+    /// See the module.
+    pub unsafe fn copy_from(pa: Pa, to: &mut [u8]) {
+        with(pa.raw(), |b| to.copy_from_slice(&b[..to.len()]))
+    }
+
+    /// Copies into physical memory; the range must not cross a page.
+    ///
+    /// # Safety
+    /// See the module.
+    pub unsafe fn copy_to(pa: Pa, from: &[u8]) {
+        with(pa.raw(), |b| b[..from.len()].copy_from_slice(from))
+    }
+
+    /// Copies `len` bytes between two places of physical memory, neither crossing a page.
+    ///
+    /// # Safety
+    /// See the module; for both ranges.
+    pub unsafe fn copy(to: Pa, from: Pa, len: usize) {
+        let mut buffer = [0; 4096];
+        // SAFETY: the caller's promise, passed on.
+        unsafe { copy_from(from, &mut buffer[..len]) };
+        // SAFETY: the caller's promise, passed on.
+        unsafe { copy_to(to, &buffer[..len]) };
+    }
+
+    /// Clears whole pages.
+    ///
+    /// # Safety
+    /// See the module.
+    pub unsafe fn clear_pages(first: Mfn, count: Pages) {
+        PAGES.with_borrow_mut(|pages| {
+            for page in first.raw()..first.raw() + count.get() {
+                pages.remove(&page);
+            }
+        })
+    }
+
+    /// Cleans and invalidates the data cache over a range, to the point of coherency. Nothing to do here.
+    pub fn clean_invalidate(_pa: Pa, _len: usize) {}
+}
+
+/// Addresses of the vCPU that is loaded on this CPU.
+pub mod guest {
+    use super::*;
+    use stage2::Pa;
+
+    /// Translates a virtual address of the running guest, as the guest at EL1 would access it, through both stages.
+    pub fn translate(va: u64, _access: Access) -> Result<Pa, TranslationFault> {
+        match GUEST.with_borrow(|g| g.get(&(va >> 12)).copied()) {
+            None => Ok(Pa::new(va)),
+            Some(Some(page)) => Ok(Pa::new(page << 12 | va & 0xfff)),
+            Some(None) => Err(TranslationFault),
+        }
+    }
+
+    /// Maps the page of `va` to that of `pa` for [`translate`].
+    pub fn map(va: u64, pa: Pa) {
+        GUEST.with_borrow_mut(|g| g.insert(va >> 12, Some(pa.raw() >> 12)));
+    }
+
+    /// Makes [`translate`] fail for the page of `va`.
+    pub fn unmap(va: u64) {
+        GUEST.with_borrow_mut(|g| g.insert(va >> 12, None));
+    }
+}
+
+/// The machine's part of a vCPU: none here.
+#[derive(Debug, Default)]
+pub struct VcpuState;

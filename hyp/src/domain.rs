@@ -1,0 +1,134 @@
+//! Domains: what belongs to one guest as a whole, and the list of all of them.
+//!
+//! A `Domain` is shared (`Arc`); each part of it that changes carries its own lock (order: crate docs).
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use pv_abi::domid::DomId;
+use spin::{Once, RwLock, mutex::TicketMutex};
+
+use crate::event::EventChannels;
+use crate::grant::GrantTable;
+use crate::mm::account::PageAccount;
+use crate::p2m::P2m;
+use crate::vcpu::{Vcpu, VcpuId};
+
+static DOMAINS: RwLock<BTreeMap<DomId, Arc<Domain>>> = RwLock::new(BTreeMap::new());
+
+/// Number of HVM parameters kept (`HVM_NR_PARAMS`, public/hvm/params.h).
+pub const HVM_PARAMS: usize = 39;
+
+/// One guest.
+pub struct Domain {
+    /// Its number.
+    pub id: DomId,
+    /// Privileged: may control other domains and the machine.
+    pub is_control: bool,
+    /// RAM is mapped 1:1 (IPA = PA), so a device can be given guest addresses for DMA.
+    pub is_direct_mapped: bool,
+    /// Guest-physical memory. Lock inside.
+    pub p2m: P2m,
+    /// How many pages it has and may have.
+    pub pages: PageAccount,
+    /// Event channels and their delivery.
+    pub events: TicketMutex<EventChannels>,
+    /// Grants it gives. Lock inside.
+    pub grants: GrantTable,
+    /// HVM parameters by index (public/hvm/params.h).
+    pub hvm_params: TicketMutex<[u64; HVM_PARAMS]>,
+    /// `vm_assist` bits that are on.
+    pub vm_assist: AtomicU32,
+    /// Number of reasons not to run it; 0 means it may.
+    pub pause_count: AtomicU32,
+    /// Set while it shuts down or has; the reason is in `shutdown_code`.
+    pub is_shut_down: AtomicBool,
+    /// `SHUTDOWN_*` (public/sched.h), valid once `is_shut_down`.
+    pub shutdown_code: AtomicU32,
+    vcpus: Once<Box<[Arc<Vcpu>]>>,
+}
+
+/// What a new domain is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct DomainConfig {
+    /// Its number.
+    pub id: DomId,
+    /// See [`Domain::is_control`].
+    pub is_control: bool,
+    /// See [`Domain::is_direct_mapped`].
+    pub is_direct_mapped: bool,
+    /// Grant-table frames at most.
+    pub max_grant_frames: u32,
+    /// Event-channel ports at most.
+    pub max_event_ports: u32,
+}
+
+impl Domain {
+    /// A domain without memory or vCPUs. `p2m` is its (empty) address space.
+    pub fn new(config: &DomainConfig, p2m: P2m) -> Self {
+        Self {
+            id: config.id,
+            is_control: config.is_control,
+            is_direct_mapped: config.is_direct_mapped,
+            p2m,
+            pages: PageAccount::new(),
+            events: TicketMutex::new(EventChannels::new(config.max_event_ports)),
+            grants: GrantTable::new(config.max_grant_frames),
+            hvm_params: TicketMutex::new([0; HVM_PARAMS]),
+            vm_assist: AtomicU32::new(0),
+            pause_count: AtomicU32::new(0),
+            is_shut_down: AtomicBool::new(false),
+            shutdown_code: AtomicU32::new(0),
+            vcpus: Once::new(),
+        }
+    }
+
+    /// Gives the domain its vCPUs; a second call changes nothing.
+    pub fn set_vcpus(&self, vcpus: Box<[Arc<Vcpu>]>) {
+        self.vcpus.call_once(|| vcpus);
+    }
+
+    /// All its vCPUs, by number.
+    #[inline]
+    pub fn vcpus(&self) -> &[Arc<Vcpu>] {
+        self.vcpus.get().map_or(&[], |v| v)
+    }
+
+    /// One vCPU, if the domain has that many.
+    #[inline]
+    pub fn vcpu(&self, id: VcpuId) -> Option<&Arc<Vcpu>> {
+        self.vcpus().get(id.index())
+    }
+
+    /// Whether anything but the scheduler keeps it from running.
+    pub fn is_runnable(&self) -> bool {
+        self.pause_count.load(Ordering::Acquire) == 0 && !self.is_shut_down.load(Ordering::Acquire)
+    }
+}
+
+/// Enters a domain in the list.
+pub fn insert(domain: Arc<Domain>) {
+    DOMAINS.write().insert(domain.id, domain);
+}
+
+/// Takes a domain out of the list.
+pub fn remove(id: DomId) -> Option<Arc<Domain>> {
+    DOMAINS.write().remove(&id)
+}
+
+/// The domain of that number.
+pub fn find(id: DomId) -> Option<Arc<Domain>> {
+    DOMAINS.read().get(&id).cloned()
+}
+
+/// The first domain whose number is `id` or above, for iteration.
+pub fn first_from(id: DomId) -> Option<Arc<Domain>> {
+    DOMAINS.read().range(id..).next().map(|(_, d)| d.clone())
+}
+
+/// dom0, once it exists.
+pub fn control_domain() -> Option<Arc<Domain>> {
+    find(DomId::DOM0)
+}

@@ -1,0 +1,32 @@
+//! Nacelle's hypervisor core.
+//!
+//! Four rules shape it:
+//! - *Running a guest is a function call*: [`vcpu`] state goes in, an exit reason comes out, one match handles it.
+//! - *EL2 runs with interrupts masked*, to completion; long work polls for interrupts and asks the guest to repeat
+//!   the call. So there are no interrupt handlers to race with, and a plain spin lock is enough everywhere.
+//! - *Guest input is an allegation*: addresses, numbers and handles are checked where they are used.
+//! - *Only [`arch`] knows the machine*: everything else runs under `cargo test` with `arch/fake.rs` in its place.
+//!
+//! # Lock order
+//! Take them in this order only; most paths take one.
+//! ```text
+//! domain list → Domain::p2m → frame allocator
+//! domain list → grant table (lower DomId first) → Domain::p2m
+//! domain list → event channels (lower DomId first) → Domain::vgic → run queue (lower CpuId first)
+//! console ring: a leaf, any time
+//! ```
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod arch;
+pub mod cpu;
+pub mod domain;
+pub mod event;
+pub mod grant;
+pub mod hypercall;
+pub mod mm;
+pub mod p2m;
+pub mod sched;
+pub mod time;
+pub mod vcpu;

@@ -1,0 +1,2 @@
+//! Nacelle: the EL2 image.
+fn main() {}

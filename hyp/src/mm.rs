@@ -1,0 +1,2 @@
+//! Physical memory.
+pub mod account;

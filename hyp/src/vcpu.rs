@@ -1,0 +1,96 @@
+//! Virtual CPUs: identity, pending requests, and the parts that other modules own.
+//!
+//! ```text
+//!   another CPU                      the CPU it runs on
+//!   request(bit) ── kick ──▶ exit ──▶ run loop takes the bits, acts, enters again
+//! ```
+
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arch;
+use crate::domain::Domain;
+use crate::event::VcpuEvents;
+use crate::sched;
+
+/// Number of a vCPU within its domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VcpuId(u32);
+
+impl VcpuId {
+    /// vCPU `raw` of some domain.
+    pub const fn new(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// The number, as hypercalls carry it.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// For use as an index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What the run loop must do before it enters the vCPU again: bits of [`Vcpu::request`].
+pub mod request {
+    /// Move pending interrupts into list registers.
+    pub const FLUSH_INTERRUPTS: u32 = 1 << 0;
+    /// Let the scheduler choose again.
+    pub const RESCHEDULE: u32 = 1 << 1;
+    /// Save this vCPU's state and leave it unloaded (migration, pause, destruction).
+    pub const UNLOAD: u32 = 1 << 2;
+}
+
+/// One virtual CPU.
+pub struct Vcpu {
+    /// Its number.
+    pub id: VcpuId,
+    domain: Weak<Domain>,
+    requests: AtomicU32,
+    /// The scheduler's part.
+    pub sched: sched::Entity,
+    /// Where its `vcpu_info` is and how events reach it.
+    pub events: VcpuEvents,
+    /// Registers and everything else the machine dictates.
+    pub arch: arch::VcpuState,
+}
+
+impl Vcpu {
+    /// A vCPU that is down: it runs after PSCI CPU_ON (or [`sched::wake`] for the first one).
+    pub fn new(domain: &Arc<Domain>, id: VcpuId, arch: arch::VcpuState) -> Self {
+        Self {
+            id,
+            domain: Arc::downgrade(domain),
+            requests: AtomicU32::new(0),
+            sched: sched::Entity::new(),
+            events: VcpuEvents::new(),
+            arch,
+        }
+    }
+
+    /// Its domain, while that exists.
+    pub fn domain(&self) -> Option<Arc<Domain>> {
+        self.domain.upgrade()
+    }
+
+    /// Asks its CPU for the given [`request`] bits; does not make the CPU look.
+    #[inline]
+    pub fn request(&self, bits: u32) {
+        self.requests.fetch_or(bits, Ordering::Release);
+    }
+
+    /// Whether anything is asked for.
+    #[inline]
+    pub fn has_requests(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes everything asked for.
+    #[inline]
+    pub fn take_requests(&self) -> u32 {
+        self.requests.swap(0, Ordering::Acquire)
+    }
+}

@@ -1,0 +1,1 @@
+//! Placeholder line until this crate's author lands it.

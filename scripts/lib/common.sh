@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# What every script here needs: where things are, and how to speak. Sourced, never run.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+BUILD=$ROOT/build
+# Shared by all clones on a machine: the packages downloaded once.
+CACHE=${NACELLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nacelle}
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() { say "$*"; exit 2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# newer OUTPUT INPUT...: OUTPUT exists and no INPUT is newer than it.
+newer() {
+    local output=$1 input
+    shift
+    [[ -e $output ]] || return 1
+    for input; do [[ $input -nt $output ]] && return 1; done
+    return 0
+}
+
+# version_at_least HAVE WANT
+version_at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
+
+# Debian 12 is the system on which the set-up installs by itself.
+on_debian_12() { grep -qs '^ID=debian$' /etc/os-release && grep -qs '^VERSION_ID="12"$' /etc/os-release; }
+
+# pack DIRECTORY: a compressed newc archive of it on standard output, owned by root, the same for the same content.
+pack() {
+    (cd "$1" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
+        cpio --null --create --format=newc --owner=0:0 --reproducible --quiet) | gzip -n -6
+}
