@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # How to call cargo for the two targets and for the host. Sourced after common.sh.
 #
 #   bare_cargo COMMAND ...   for the hypervisor and the payloads ($BARE_TARGET)
@@ -32,8 +32,8 @@ case $TOOLCHAIN in
 rustup)
     DOM0_TARGET=aarch64-unknown-linux-musl
     RUSTC_USED=rustc
-    bare_cargo() { cargo "$@" --target "$BARE_TARGET"; }
-    dom0_cargo() { cargo "$@" --target "$DOM0_TARGET"; }
+    bare_cargo() { cargo "$1" --target "$BARE_TARGET" "${@:2}"; }
+    dom0_cargo() { cargo "$1" --target "$DOM0_TARGET" "${@:2}"; }
     ;;
 debian)
     DOM0_TARGET=aarch64-unknown-linux-gnu
@@ -45,10 +45,10 @@ debian)
             /usr/bin/cargo "$@"
     }
     bare_cargo() {
-        debian_cargo "$@" --target "$BARE_TARGET" -Zbuild-std=core,alloc,compiler_builtins \
-            -Zbuild-std-features=compiler-builtins-mem
+        debian_cargo "$1" --target "$BARE_TARGET" -Zbuild-std=core,alloc,compiler_builtins \
+            -Zbuild-std-features=compiler-builtins-mem "${@:2}"
     }
-    dom0_cargo() { debian_cargo "$@" --target "$DOM0_TARGET"; }
+    dom0_cargo() { debian_cargo "$1" --target "$DOM0_TARGET" "${@:2}"; }
     ;;
 *) die "NACELLE_TOOLCHAIN must be rustup or debian, not '$TOOLCHAIN'" ;;
 esac
