@@ -1,0 +1,52 @@
+//! The identity map: 1 GiB blocks, memory normal and cacheable, all else device and never executable.
+//!
+//! One table of 512 entries covers 512 GiB (39 bits, 4 KiB granule, translation starts at level 1: Arm ARM DDI 0487,
+//! D8.2). It is filled with the MMU off for the image and the tree, completed once memory is known, and then left alone.
+//! Only the boot processor writes it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::machine::Range;
+
+#[repr(C, align(4096))]
+struct Table([AtomicU64; 512]);
+
+#[unsafe(no_mangle)]
+static IDENTITY_MAP: Table = Table([const { AtomicU64::new(0) }; 512]);
+
+/// MAIR_EL1: attribute 0 is normal write-back memory, attribute 1 is Device-nGnRE.
+const BLOCK: u64 = 1;
+const NORMAL: u64 = BLOCK | 1 << 10 | 3 << 8;
+const DEVICE: u64 = BLOCK | 1 << 10 | 1 << 2 | 1 << 53 | 1 << 54;
+const GIB: u64 = 30;
+
+/// Fills the table with the MMU off: memory around `image` and `tree`, devices everywhere else. Called by the entry code.
+#[unsafe(no_mangle)]
+extern "C" fn fill_identity_map(image: u64, tree: u64) {
+    for (index, entry) in IDENTITY_MAP.0.iter().enumerate() {
+        let address = (index as u64) << GIB;
+        let kind = if index as u64 == image >> GIB || index as u64 == tree >> GIB { NORMAL } else { DEVICE };
+        entry.store(address | kind, Ordering::Relaxed);
+    }
+}
+
+/// Makes the gibibytes that `banks` touch normal memory. Break-before-make (Arm ARM DDI 0487, D8.16.1): the entry is
+/// removed and its translations invalidated before the new one appears; nothing uses these addresses yet.
+pub fn map_memory(banks: &[Range]) {
+    for bank in banks {
+        for index in (bank.start >> GIB)..=(bank.end.saturating_sub(1) >> GIB) {
+            let Some(entry) = IDENTITY_MAP.0.get(index as usize) else { continue };
+            let wanted = index << GIB | NORMAL;
+            if entry.load(Ordering::Relaxed) != wanted {
+                entry.store(0, Ordering::Relaxed);
+                // SAFETY: only removes cached translations of addresses that nothing uses.
+                unsafe {
+                    core::arch::asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack))
+                };
+                entry.store(wanted, Ordering::Relaxed);
+                // SAFETY: orders the store before any later walk.
+                unsafe { core::arch::asm!("dsb ishst", "isb", options(nostack)) };
+            }
+        }
+    }
+}
