@@ -21,6 +21,7 @@ extern crate alloc;
 
 pub mod arch;
 pub mod cpu;
+pub mod devicetree;
 pub mod domain;
 pub mod event;
 pub mod grant;
