@@ -4,5 +4,16 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+mod descriptor;
+mod edit;
+mod geometry;
+mod memory;
+mod pending;
+mod tables;
 
 pub use addr::{BlockSize, Gfn, Ipa, Mfn, Mib, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pa, Pages, Vmid};
+pub use descriptor::{Access, Attributes, ENTRIES, Leaf, MFN_LIMIT, MemoryType, PageType, Shareability};
+pub use edit::{Edit, Flushed, Unflushed};
+pub use geometry::{Geometry, VmidBits, vttbr};
+pub use memory::{TableMemory, Tlb};
+pub use tables::{Error, Next, Progress, Statistics, Tables};

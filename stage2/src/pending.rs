@@ -1,0 +1,108 @@
+//! What a batch still owes the TLBs: the envelope of frames whose old translation may be cached.
+//!
+//! ```text
+//!  unmapped:  gfn .. gfn      the frames whose entries were made invalid; stride: the smallest of them
+//!  retired:   gfn .. gfn      what the unlinked tables used to cover; they wait in a list through their entry 0
+//! ```
+//! An envelope may hold frames that owe nothing; then an invalidation comes early or is larger than needed, never
+//! too small.
+
+use crate::addr::{BlockSize, Gfn, Pa, Pages};
+use crate::memory::Tlb;
+
+/// By-IPA operations worth issuing before dropping the whole VMID is cheaper: each broadcasts, and the refill of a
+/// working set costs a few hundred walks.
+const BY_IPA_LIMIT: u64 = 16;
+
+/// Frames from `start` up to `end`; empty when `start >= end`.
+#[derive(Clone, Copy)]
+struct Envelope {
+    start: u64,
+    end: u64,
+}
+
+impl Envelope {
+    const EMPTY: Self = Self { start: u64::MAX, end: 0 };
+
+    #[inline]
+    fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    #[inline]
+    fn include(&mut self, start: u64, end: u64) {
+        self.start = self.start.min(start);
+        self.end = self.end.max(end);
+    }
+
+    #[inline]
+    fn meets(self, start: u64, end: u64) -> bool {
+        self.start < end && start < self.end
+    }
+}
+
+/// The debt of one batch.
+pub(crate) struct Pending {
+    unmapped: Envelope,
+    retired: Envelope,
+    stride: BlockSize,
+    /// The head of the list of unlinked tables.
+    pub(crate) retired_tables: Option<Pa>,
+}
+
+impl Pending {
+    pub(crate) const NONE: Self = Self {
+        unmapped: Envelope::EMPTY,
+        retired: Envelope::EMPTY,
+        stride: BlockSize::Block1G,
+        retired_tables: None,
+    };
+
+    /// A leaf of `size` at `gfn` was made invalid or got another access.
+    #[inline]
+    pub(crate) fn leaf(&mut self, gfn: Gfn, size: BlockSize) {
+        self.range(gfn, size.pages(), size);
+    }
+
+    /// Leaves from `gfn` on, none smaller than `stride`, were made invalid.
+    #[inline]
+    pub(crate) fn range(&mut self, gfn: Gfn, pages: Pages, stride: BlockSize) {
+        self.unmapped.include(gfn.raw(), gfn.raw() + pages.get());
+        self.stride = self.stride.min(stride);
+    }
+
+    /// The table that covered `pages` from `gfn` on was unlinked. If none of its frames owes an invalidation, one of
+    /// them must from now on, so that the entry of the table itself leaves the walk caches.
+    #[inline]
+    pub(crate) fn table(&mut self, gfn: Gfn, pages: Pages) {
+        let end = gfn.raw() + pages.get();
+        if !self.unmapped.meets(gfn.raw(), end) {
+            self.range(gfn, Pages::ONE, BlockSize::Page4K);
+        }
+        self.retired.include(gfn.raw(), end);
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unmapped.is_empty()
+    }
+
+    /// Whether the TLBs may hold a translation for one of `pages` from `gfn` on, or a table that covered it.
+    #[inline]
+    pub(crate) fn meets(&self, gfn: Gfn, pages: Pages) -> bool {
+        let end = gfn.raw() + pages.get();
+        self.unmapped.meets(gfn.raw(), end) || self.retired.meets(gfn.raw(), end)
+    }
+
+    /// Pays: by IPA when few operations do, else the whole VMID.
+    pub(crate) fn invalidate<T: Tlb>(&self, tlb: &mut T) {
+        let mask = self.stride.pages().get() - 1;
+        let start = self.unmapped.start & !mask;
+        let pages = self.unmapped.end - start;
+        if pages.div_ceil(mask + 1) <= BY_IPA_LIMIT {
+            tlb.invalidate_range(Gfn::new(start).ipa(), Pages::new(pages), self.stride);
+        } else {
+            tlb.invalidate_all();
+        }
+    }
+}
