@@ -133,3 +133,57 @@ pub mod console {
     #![allow(missing_docs)]
     pub const WRITE: u64 = 0;
 }
+
+/// `sysctl` (`sysctl.h`), the toolstack's view of the machine.
+pub mod sysctl {
+    #![allow(missing_docs)]
+    pub const INTERFACE_VERSION: u32 = 0x15;
+    pub const PHYSINFO: u32 = 3;
+
+    /// `xen_sysctl` with its `physinfo` member, the union padded to its 128 bytes.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Sysctl {
+        pub command: u32,
+        pub interface_version: u32,
+        pub physinfo: PhysInfo,
+    }
+
+    /// `xen_sysctl_physinfo`.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct PhysInfo {
+        pub threads_per_core: u32,
+        pub cores_per_socket: u32,
+        pub nr_cpus: u32,
+        pub max_cpu_id: u32,
+        pub nr_nodes: u32,
+        pub max_node_id: u32,
+        pub cpu_khz: u32,
+        pub capabilities: u32,
+        pub arch_capabilities: u32,
+        pub pad: u32,
+        pub total_pages: u64,
+        pub free_pages: u64,
+        pub scrub_pages: u64,
+        pub outstanding_pages: u64,
+        pub max_mfn: u64,
+        pub hw_cap: [u32; 8],
+        pub union_padding: [u32; 4],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structures_have_the_sizes_of_the_public_headers() {
+        assert_eq!(size_of::<sysctl::PhysInfo>(), 128);
+        assert_eq!(size_of::<sysctl::Sysctl>(), 136);
+        assert_eq!(size_of::<memory::Reservation>(), 32);
+        assert_eq!(size_of::<memory::AddToPhysmap>(), 24);
+        assert_eq!(size_of::<event_channel::AllocUnbound>(), 8);
+        assert_eq!(size_of::<event_channel::BindInterdomain>(), 12);
+    }
+}

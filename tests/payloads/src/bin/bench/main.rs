@@ -5,6 +5,8 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+mod footprint;
+#[cfg(target_os = "none")]
 mod interrupts;
 #[cfg(target_os = "none")]
 mod memory;
@@ -17,7 +19,8 @@ fn payload_main(machine: &payloads::machine::Machine<'static>) {
     use payloads::gic::Gic;
     use payloads::{expect, println};
 
-    println!("bench counter {} Hz", payloads::timer::frequency());
+    footprint::measure();
+    println!("counter {} Hz", payloads::timer::frequency());
     let gic = machine.gic.and_then(Gic::for_this_cpu);
     expect!(gic.is_some(), "the device tree names no interrupt controller that works");
     if let Some(gic) = gic {
