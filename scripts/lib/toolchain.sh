@@ -39,7 +39,7 @@ debian)
     DOM0_TARGET=aarch64-unknown-linux-gnu
     RUSTC_USED=/usr/bin/rustc
     debian_cargo() {
-        CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY=never RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc \
+        PATH=/usr/bin:$PATH CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY=never RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc \
             CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER=ld.lld \
             CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
             /usr/bin/cargo "$@"

@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# Runs the scenarios of tests/scenarios. Sourced by scripts/test, after common.sh.
+#
+# A scenario is a shell script that runs in dom0; its first comment lines say how to boot and what to expect:
+#
+#   # run: VARIANT: OPTIONS    boot with these options of scripts/run; one line for each variant
+#   # hypervisors: NAME...     where it can run: nacelle, xen; default both
+#   # timeout: SECONDS         default 120
+#   # host: COMMAND            on the host, before ($work is an empty directory that the options may name too)
+#   # expect: REGEX            must be on the console (extended regular expression, one line)
+#   # reject: REGEX            must not be on the console
+#   # after: COMMAND           on the host, after; must succeed
+#
+# A script of comments alone boots without a script: its `run` lines then say what is to boot, and when to stop
+# (--until). In dom0 the files of tests/scenarios/dom0 are in /, and /scenario.env tells $hypervisor, $variant, $smp,
+# $gic and whatever SOAK_SECONDS says.
+
+SCENARIOS=$ROOT/tests/scenarios
+
+# header FILE KEY: the values of the lines `# KEY: value`.
+header() { sed -n "s/^# $2: *//p" "$1"; }
+
+# scenario_names [GLOB]: `FILE:VARIANT` of each that matches.
+scenario_names() {
+    local file line name
+    for file in "$SCENARIOS"/*.sh; do
+        while read -r line; do
+            name=$(basename "$file" .sh):${line%%:*}
+            # shellcheck disable=SC2053 # a pattern on purpose
+            [[ $name == ${1:-*} ]] && echo "$name"
+        done < <(header "$file" run)
+    done
+    return 0
+}
+
+# run_scenario FILE:VARIANT HYPERVISOR LOG: 0 passed, 1 failed, 3 skipped. Says why in the last line of its output.
+run_scenario() {
+    local file=$SCENARIOS/${1%%:*}.sh variant=${1#*:} hypervisor=$2 log=$3
+    local line options=() smp=2 gic=2 work status=0 i reason=""
+    if ! grep -qw -- "$hypervisor" <<<"$(header "$file" hypervisors | grep . || echo nacelle xen)"; then
+        echo "not for $hypervisor"
+        return 3
+    fi
+    work=$(mktemp -d "$BUILD/scenario.XXXXXX")
+    while read -r line; do eval "$line"; done < <(header "$file" host) >"$log" 2>&1
+    line=$(header "$file" run | sed -n "s/^$variant: *//p")
+    eval "options=($line)"
+    for i in "${!options[@]}"; do
+        case ${options[i]} in
+        --smp) smp=${options[i + 1]} ;;
+        --gic) gic=${options[i + 1]} ;;
+        esac
+    done
+    if grep -qvE '^(#.*)?$' "$file"; then
+        mkdir "$work/overlay"
+        cp -r "$SCENARIOS/dom0/." "$work/overlay/"
+        printf '%s=%s\n' hypervisor "$hypervisor" variant "$variant" smp "$smp" gic "$gic" \
+            SOAK_SECONDS "${SOAK_SECONDS:-120}" >"$work/overlay/scenario.env"
+        options+=(--overlay "$work/overlay" --exec "$file")
+    fi
+    line=$(header "$file" timeout)
+    "$ROOT/scripts/run" --no-build --hypervisor "$hypervisor" --timeout "${line:-120}" \
+        "${options[@]}" >>"$log" 2>&1 || status=$?
+    ((status == 0)) || reason="status $status"
+    while read -r line; do
+        grep -qE -- "$line" "$log" || reason="${reason:+$reason; }no line matches '$line'"
+    done < <(header "$file" expect)
+    while read -r line; do
+        ! grep -qE -- "$line" "$log" || reason="${reason:+$reason; }a line matches '$line'"
+    done < <(header "$file" reject)
+    while read -r line; do
+        eval "$line" >>"$log" 2>&1 || reason="${reason:+$reason; }'$line' failed"
+    done < <(header "$file" after)
+    rm -rf "$work"
+    line=$(sed -n 's/^FAIL: //p' "$log" | tr '\n' ';')
+    echo "${reason:+$reason. $line}"
+    [[ -z $reason ]]
+}
