@@ -221,7 +221,7 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         self.leave();
         let level = size_level(size);
         let path = self.table_for(gfn, level)?;
-        if path.entry.is_valid() {
+        if path.level > level || path.entry.is_valid() {
             return Err(Error::Mapped(gfn));
         }
         if self.pending.meets(gfn, size.pages()) {

@@ -1,13 +1,17 @@
 //! Stage-2 translation: address types, tables, batched edits and VMIDs. No I/O and no `unsafe`.
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "fake")), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod addr;
 mod descriptor;
 mod edit;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod geometry;
 mod memory;
+#[cfg(test)]
+mod model;
 mod pending;
 mod tables;
 
