@@ -87,9 +87,9 @@ number_enum! {
         PhysdevOp = 33,
         /// Parameters of a domain: [`crate::hvm`].
         HvmOp = 34,
-        /// What the toolstack asks about the host.
+        /// What the toolstack asks of the host: [`crate::sysctl`].
         Sysctl = 35,
-        /// What the toolstack does to a domain.
+        /// What the toolstack does to a domain: [`crate::domctl`].
         Domctl = 36,
         /// Crash kernels.
         KexecOp = 37,

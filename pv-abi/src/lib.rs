@@ -17,6 +17,7 @@
 mod macros;
 
 pub mod arch_arm;
+pub mod domctl;
 pub mod domid;
 pub mod errno;
 pub mod event_channel;
@@ -25,14 +26,17 @@ pub mod grant_table;
 pub mod handle;
 pub mod hvm;
 pub mod hypercall;
+pub mod io_console;
 pub mod memory;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
+pub mod sysctl;
 pub mod vcpu;
 pub mod version;
 pub mod vm_assist;
 pub mod xen;
+pub mod xs_wire;
 
 pub use domid::DomId;
 pub use errno::Errno;

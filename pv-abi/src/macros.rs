@@ -41,7 +41,7 @@ macro_rules! number_enum {
         impl TryFrom<u32> for $name {
             type Error = $crate::UnknownValue;
 
-            fn try_from(raw: u32) -> Result<Self, Self::Error> {
+            fn try_from(raw: u32) -> Result<Self, $crate::UnknownValue> {
                 match raw {
                     $( $value => Ok(Self::$variant), )*
                     unknown => Err($crate::UnknownValue(unknown)),

@@ -11,7 +11,7 @@ number_enum! {
 }
 
 number_enum! {
-    /// Which behaviour. Arm knows the last but one only.
+    /// Which behaviour. Arm knows [`Type::RunstateUpdateFlag`] only.
     pub enum Type {
         /// x86 only.
         FourGbSegments = 0,
