@@ -6,7 +6,7 @@
 //! ```
 
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::arch;
 use crate::domain::Domain;
@@ -49,6 +49,8 @@ pub struct Vcpu {
     /// Its number.
     pub id: VcpuId,
     domain: Weak<Domain>,
+    /// Switched on by PSCI; set before it starts, cleared when it is off and its registers are saved.
+    pub is_up: AtomicBool,
     requests: AtomicU32,
     /// The scheduler's part.
     pub sched: sched::Entity,
@@ -59,11 +61,12 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// A vCPU that is down: it runs after PSCI CPU_ON (or [`sched::wake`] for the first one).
+    /// A vCPU that is down: it runs after [`sched::start`] (PSCI CPU_ON; the builder, for the first one).
     pub fn new(domain: &Arc<Domain>, id: VcpuId, arch: arch::VcpuState) -> Self {
         Self {
             id,
             domain: Arc::downgrade(domain),
+            is_up: AtomicBool::new(false),
             requests: AtomicU32::new(0),
             sched: sched::Entity::new(),
             events: VcpuEvents::new(),
@@ -92,5 +95,23 @@ impl Vcpu {
     #[inline]
     pub fn take_requests(&self) -> u32 {
         self.requests.swap(0, Ordering::Acquire)
+    }
+}
+
+/// Makes a vCPU look at `bits` of [`request`] soon, wherever it is: asleep it wakes, running elsewhere it exits.
+/// On the CPU that runs it, it will look before it enters the guest again.
+pub fn kick(vcpu: &Arc<Vcpu>, bits: u32) {
+    vcpu.request(bits);
+    match vcpu.sched.running_on() {
+        Some(cpu) if cpu == arch::cpu_id() => {}
+        Some(cpu) => arch::kick(cpu),
+        None => sched::wake(vcpu),
+    }
+}
+
+/// The event upcall: an edge of the interrupt that the guest was told (`GUEST_EVTCHN_PPI`).
+pub fn raise_upcall(vcpu: &Arc<Vcpu>) {
+    if let (Some(domain), Some(intid)) = (vcpu.domain(), gic::IntId::ppi(pv_abi::arch_arm::GUEST_EVTCHN_PPI - 16)) {
+        crate::vgic::pulse(&domain, vcpu.id, intid);
     }
 }
