@@ -26,6 +26,11 @@ struct Table {
     unpublished: bool,
 }
 
+/// Leaves: first frame to (log2 of pages, descriptor).
+type Leaves = BTreeMap<u64, (u32, Descriptor)>;
+/// Table entries: (level of the entry, first frame) to table.
+type Links = BTreeMap<(u8, u64), u64>;
+
 #[derive(Default)]
 struct State {
     tables: BTreeMap<u64, Table>,
@@ -36,10 +41,9 @@ struct State {
     unpublished: bool,
     /// No vCPU runs any more, so nothing fills the TLB.
     stopped: bool,
-    /// Cached leaves: first frame to (log2 of pages, descriptor).
-    leaves: BTreeMap<u64, (u32, Descriptor)>,
-    /// Cached table entries: (level of the entry, first frame) to table.
-    links: BTreeMap<(u8, u64), u64>,
+    /// What the TLB caches.
+    leaves: Leaves,
+    links: Links,
     invalidations: u64,
     operations: u64,
 }
@@ -91,7 +95,7 @@ impl Machine {
         let state = &mut *self.0.borrow_mut();
         assert!(!state.unpublished, "writes were left unpublished");
         let (leaves, links) = state.reachable();
-        let seen = |leaves: &BTreeMap<u64, (u32, Descriptor)>| {
+        let seen = |leaves: &Leaves| {
             leaves.iter().map(|(&gfn, &(order, leaf))| (gfn, order, hardware(leaf))).collect::<Vec<_>>()
         };
         assert_eq!(seen(&state.leaves), seen(&leaves), "the TLB holds a leaf the tables do not");
@@ -105,7 +109,7 @@ fn hardware(leaf: Descriptor) -> (Pa, Attributes) {
 }
 
 impl State {
-    fn reachable(&self) -> (BTreeMap<u64, (u32, Descriptor)>, BTreeMap<(u8, u64), u64>) {
+    fn reachable(&self) -> (Leaves, Links) {
         let mut leaves = BTreeMap::new();
         let mut links = BTreeMap::new();
         for table in self.tables.values() {
@@ -154,7 +158,7 @@ impl State {
         } else {
             assert!(level > 0, "a block at level 0");
             assert!(
-                entry.output().raw() % level_size(level).bytes() == 0,
+                entry.output().is_aligned(level_size(level).bytes()),
                 "an output address that is not aligned"
             );
             let below = (level..3).any(|level| self.links.range((level, gfn)..(level, end)).next().is_some());

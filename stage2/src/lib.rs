@@ -14,6 +14,7 @@ mod memory;
 mod model;
 mod pending;
 mod tables;
+mod vmid;
 
 pub use addr::{BlockSize, Gfn, Ipa, Mfn, Mib, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pa, Pages, Vmid};
 pub use descriptor::{Access, Attributes, ENTRIES, Leaf, MFN_LIMIT, MemoryType, PageType, Shareability};
@@ -21,3 +22,4 @@ pub use edit::{Edit, Flushed, Unflushed};
 pub use geometry::{Geometry, VmidBits, vttbr};
 pub use memory::{TableMemory, Tlb};
 pub use tables::{Error, Next, Progress, Statistics, Tables};
+pub use vmid::{Verdict, VersionedVmid, VmidAllocator};
