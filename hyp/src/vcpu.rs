@@ -109,9 +109,7 @@ pub fn kick(vcpu: &Arc<Vcpu>, bits: u32) {
     }
 }
 
-/// The event upcall: an edge of the interrupt that the guest was told (`GUEST_EVTCHN_PPI`).
+/// The event upcall: the vCPU looks at its pending events soon.
 pub fn raise_upcall(vcpu: &Arc<Vcpu>) {
-    if let (Some(domain), Some(intid)) = (vcpu.domain(), gic::IntId::ppi(pv_abi::arch_arm::GUEST_EVTCHN_PPI - 16)) {
-        crate::vgic::pulse(&domain, vcpu.id, intid);
-    }
+    kick(vcpu, request::FLUSH_INTERRUPTS);
 }
