@@ -20,6 +20,7 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod cmdline;
 pub mod cpu;
 pub mod devicetree;
 pub mod discovery;
