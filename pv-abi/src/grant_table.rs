@@ -23,7 +23,7 @@ number_enum! {
         DumpTable = 3,
         /// Give a page to another domain: [`Transfer`].
         Transfer = 4,
-        /// Copy between pages: [`Copy`](self::Copy).
+        /// Copy between pages: [`Copy`].
         Copy = 5,
         /// The table's size: [`QuerySize`].
         QuerySize = 6,
@@ -118,8 +118,6 @@ pub struct EntryV2Transitive {
     pub pad0: u16,
     /// Its entry.
     pub gref: GrantRef,
-    /// Padding.
-    pub _pad: u32,
 }
 
 /// Entries that a domain keeps for use by its builder.
@@ -263,7 +261,7 @@ pub struct Transfer {
     pub _pad2: [u16; 3],
 }
 
-/// The source is a grant, not a frame ([`Copy::flags`](self::Copy::flags)).
+/// The source is a grant, not a frame ([`Copy::flags`]).
 pub const GNTCOPY_SOURCE_GREF: u16 = 1 << 0;
 /// The destination is a grant, not a frame.
 pub const GNTCOPY_DEST_GREF: u16 = 1 << 1;

@@ -11,12 +11,6 @@ number_enum! {
         SetParam = 0,
         /// [`Param`]: get.
         GetParam = 1,
-        /// x86 only, before Xen 4.9.
-        SetPciIntxLevel = 2,
-        /// x86 only, before Xen 4.9.
-        SetIsaIrqLevel = 3,
-        /// x86 only, before Xen 4.9.
-        SetPciLinkRoute = 4,
         /// x86 only.
         FlushTlbs = 5,
         /// x86 only.
@@ -53,7 +47,7 @@ pub struct Param {
 }
 
 number_enum! {
-    /// A parameter, by its number. Those of x86 are stored and have no effect, as on Xen.
+    /// A parameter, by its number. Numbers below [`HVM_NR_PARAMS`] without a name are holes, or defined on x86 only.
     pub enum Index {
         /// How the guest wants to hear of events.
         CallbackIrq = 0,
@@ -67,8 +61,6 @@ number_enum! {
         IoreqPfn = 5,
         /// Guest frame of the device model's buffered requests.
         BufioreqPfn = 6,
-        /// x86 only.
-        Viridian = 9,
         /// How missed timer ticks are made up for.
         TimerMode = 10,
         /// x86 only.
