@@ -1,10 +1,14 @@
 //! A batch of changes to one domain's stage 2: it remembers the last table and invalidates once, at its end.
 
-use crate::addr::{BlockSize, Gfn, Mfn, Pa, Pages};
-use crate::descriptor::{Attributes, Descriptor, ENTRIES, Leaf, MFN_LIMIT, retired_link, retired_next};
+mod leaf_table;
+mod structure;
+
+use crate::addr::{BlockSize, Gfn, Mfn, Pages};
+use crate::descriptor::{Attributes, Descriptor, ENTRIES, Leaf, MFN_LIMIT, retired_next};
 use crate::memory::{TableMemory, Tlb};
 use crate::pending::Pending;
-use crate::tables::{Error, Tables, level_order, level_size, size_level};
+use crate::tables::{Error, Tables, level_size, size_level};
+use leaf_table::LeafTable;
 
 /// Something a TLB may still translate to. It may be looked at, counted and queued, but not be used for anything
 /// else before [`Edit::finish`] gave the token that opens it.
@@ -36,43 +40,6 @@ impl<T> Unflushed<T> {
 #[derive(Debug)]
 pub struct Flushed(());
 
-/// The level-3 table the last page operation used. Its count of valid entries is newer than the one in memory.
-struct LeafTable {
-    /// `gfn >> 9` of the pages it covers; [`LeafTable::NONE`] when there is no table.
-    region: u64,
-    table: Pa,
-    valid: u64,
-    valid_in_memory: u64,
-    parent: Pa,
-    parent_index: usize,
-}
-
-impl LeafTable {
-    const NO_REGION: u64 = u64::MAX;
-    const NONE: Self = Self {
-        region: Self::NO_REGION,
-        table: Pa::ZERO,
-        valid: 0,
-        valid_in_memory: 0,
-        parent: Pa::ZERO,
-        parent_index: 0,
-    };
-}
-
-/// The tables a walk went through; `levels[l]` is set from the root's level to `level`.
-struct Path {
-    levels: [(Pa, usize); 4],
-    level: u8,
-    entry: Descriptor,
-}
-
-impl Path {
-    #[inline]
-    fn at(&self, level: u8) -> (Pa, usize) {
-        self.levels[usize::from(level) & 3]
-    }
-}
-
 /// A batch of changes. See the [crate's documentation](crate) for its life.
 pub struct Edit<'a, M: TableMemory, T: Tlb> {
     tables: &'a mut Tables,
@@ -93,7 +60,14 @@ impl<M: TableMemory, T: Tlb> Drop for Edit<'_, M, T> {
 impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
     #[inline]
     pub(crate) fn new(tables: &'a mut Tables, memory: &'a mut M, tlb: &'a mut T) -> Self {
-        Self { tables, memory, tlb, leaf_table: LeafTable::NONE, pending: Pending::NONE, unpublished: false }
+        Self {
+            tables,
+            memory,
+            tlb,
+            leaf_table: LeafTable::none(),
+            pending: Pending::none(),
+            unpublished: false,
+        }
     }
 
     /// Ends the batch: at most one invalidation, and what was unmapped may be used again. Dropping the batch does
@@ -331,371 +305,12 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         self.tables.statistics.merges != merges
     }
 
-    // ---- the remembered table ----
-
-    /// Stops remembering the level-3 table: its count goes to memory; empty, it is unlinked; full, it is merged.
-    #[inline]
-    fn leave(&mut self) {
-        if self.leaf_table.region != LeafTable::NO_REGION {
-            self.leave_table();
-        }
-    }
-
-    fn leave_table(&mut self) {
-        let leaf_table = core::mem::replace(&mut self.leaf_table, LeafTable::NONE);
-        let gfn = Gfn::new(leaf_table.region << 9);
-        if leaf_table.valid == 0 {
-            self.retire_table(gfn, 3);
-        } else if leaf_table.valid != leaf_table.valid_in_memory {
-            let entry = Descriptor::table(leaf_table.table, leaf_table.valid);
-            self.memory.write(leaf_table.parent, leaf_table.parent_index, entry.raw());
-            if leaf_table.valid == ENTRIES as u64 {
-                self.merge_table(gfn, 3);
-            }
-        }
-    }
-
-    /// Remembers the level-3 table at the end of `path`.
-    fn remember(&mut self, gfn: Gfn, path: &Path) {
-        let (parent, parent_index) = path.at(2);
-        let valid = Descriptor::from_raw(self.memory.read(parent, parent_index)).count();
-        let (table, _) = path.at(3);
-        self.leaf_table =
-            LeafTable { region: gfn.raw() >> 9, table, valid, valid_in_memory: valid, parent, parent_index };
-    }
-
-    #[inline(never)]
-    fn enter_to_map(&mut self, gfn: Gfn) -> Result<(), Error> {
-        if gfn >= self.tables.geometry().gfn_limit() {
-            return Err(Error::OutOfRange);
-        }
-        self.leave();
-        let path = self.table_for(gfn, 3)?;
-        self.remember(gfn, &path);
-        Ok(())
-    }
-
-    /// Whether there is now a remembered table that covers `gfn`.
-    #[inline(never)]
-    fn enter_to_unmap(&mut self, gfn: Gfn) -> Result<bool, Error> {
-        if gfn >= self.tables.geometry().gfn_limit() {
-            return Ok(false);
-        }
-        self.leave();
-        loop {
-            let path = self.path(gfn);
-            if path.level == 3 {
-                self.remember(gfn, &path);
-                return Ok(true);
-            }
-            if !path.entry.is_valid() {
-                return Ok(false);
-            }
-            self.split_block(gfn, &path)?;
-        }
-    }
-
-    // ---- the structure ----
+    // ---- checks, and the end ----
 
     fn check_range(&self, gfn: Gfn, mfn: Mfn, pages: Pages) -> Result<(), Error> {
         let fits = mfn <= MFN_LIMIT && pages.get() <= MFN_LIMIT.raw() - mfn.raw();
         if fits && self.tables.contains(gfn, pages) { Ok(()) } else { Err(Error::OutOfRange) }
     }
-
-    /// Walks for `gfn`, which lies within the IPA space, and notes the way.
-    fn path(&self, gfn: Gfn) -> Path {
-        let mut level = self.tables.geometry().root_level();
-        let mut table = self.tables.root();
-        let mut index = (gfn.raw() >> level_order(level)) as usize;
-        let mut levels = [(Pa::ZERO, 0); 4];
-        loop {
-            levels[usize::from(level) & 3] = (table, index);
-            let entry = Descriptor::from_raw(self.memory.read(table, index));
-            if level == 3 || !entry.is_table() {
-                return Path { levels, level, entry };
-            }
-            table = entry.output();
-            level += 1;
-            index = (gfn.raw() >> level_order(level)) as usize % ENTRIES;
-        }
-    }
-
-    /// Adds to the count of valid entries of the table at `level` on `path` and returns it; a root has none.
-    #[inline]
-    fn add_to_count(&mut self, path: &Path, level: u8, change: i64) -> Option<u64> {
-        if level == self.tables.geometry().root_level() {
-            return None;
-        }
-        let (parent, index) = path.at(level - 1);
-        let entry = Descriptor::from_raw(self.memory.read(parent, index));
-        let count = entry.count().wrapping_add_signed(change);
-        self.memory.write(parent, index, entry.with_count(count).raw());
-        Some(count)
-    }
-
-    /// The path to the table at `level` that covers `gfn`, made if missing. `Mapped` if a larger block is there.
-    fn table_for(&mut self, gfn: Gfn, level: u8) -> Result<Path, Error> {
-        let mut path = self.path(gfn);
-        if path.level >= level {
-            // A path that goes on below `level` holds a table there, which is never empty.
-            return Ok(path);
-        }
-        if path.entry.is_valid() {
-            return Err(Error::Mapped(gfn));
-        }
-        let missing = usize::from(level - path.level);
-        let mut new = [Pa::ZERO; 3];
-        for made in 0..missing {
-            match self.memory.allocate(0) {
-                Some(table) => new[made] = table,
-                None => {
-                    for &table in &new[..made] {
-                        self.memory.free(table, 0);
-                    }
-                    return Err(Error::NoMemory);
-                }
-            }
-        }
-        // The entry about to be written may have been valid a moment ago.
-        let order = level_order(path.level);
-        if self.pending.meets(Gfn::new(gfn.raw() >> order << order), Pages::new(1 << order)) {
-            self.flush();
-        }
-        let first = path.level;
-        for (position, &table) in new[..missing].iter().enumerate() {
-            let level = first + 1 + position as u8;
-            let index = (gfn.raw() >> level_order(level)) as usize % ENTRIES;
-            if let Some(&next) = new[..missing].get(position + 1) {
-                let count = u64::from(position + 2 < missing);
-                self.memory.write(table, index, Descriptor::table(next, count).raw());
-            }
-            path.levels[usize::from(level) & 3] = (table, index);
-        }
-        self.memory.publish();
-        let (table, index) = path.at(first);
-        self.memory.write(table, index, Descriptor::table(new[0], u64::from(missing > 1)).raw());
-        self.add_to_count(&path, first, 1);
-        self.tables.statistics.tables += missing as u64;
-        self.unpublished = true;
-        path.level = level;
-        path.entry = Descriptor::INVALID;
-        Ok(path)
-    }
-
-    /// Unlinks the empty table at `level` on the way to `gfn`, and the tables above that become empty by it.
-    fn retire_table(&mut self, gfn: Gfn, level: u8) {
-        let path = self.path(gfn);
-        let root_level = self.tables.geometry().root_level();
-        let mut level = level;
-        while level > root_level {
-            let (table, _) = path.at(level);
-            let (parent, index) = path.at(level - 1);
-            self.memory.write(parent, index, Descriptor::INVALID.raw());
-            self.memory.write(table, 0, retired_link(self.pending.retired_tables));
-            self.pending.retired_tables = Some(table);
-            let order = level_order(level - 1);
-            self.pending.table(Gfn::new(gfn.raw() >> order << order), Pages::new(1 << order));
-            self.tables.statistics.tables -= 1;
-            level -= 1;
-            if self.add_to_count(&path, level, -1) != Some(0) {
-                break;
-            }
-        }
-    }
-
-    /// Unlinks the tables on the way to `gfn` that are empty.
-    fn prune(&mut self, gfn: Gfn) {
-        let path = self.path(gfn);
-        if path.level > self.tables.geometry().root_level() {
-            let (parent, index) = path.at(path.level - 1);
-            if Descriptor::from_raw(self.memory.read(parent, index)).count() == 0 {
-                self.retire_table(gfn, path.level);
-            }
-        }
-    }
-
-    /// Makes sure that `count` entries of `size` from `gfn` on, in one table, can be written.
-    fn prepare(&mut self, gfn: Gfn, size: BlockSize, count: u64) -> Result<(), Error> {
-        let level = size_level(size);
-        let path = self.table_for(gfn, level)?;
-        if path.level > level {
-            return Err(Error::Mapped(gfn));
-        }
-        let (table, index) = path.at(level);
-        let entries = count >> size.order();
-        for entry in 0..entries {
-            if Descriptor::from_raw(self.memory.read(table, index + entry as usize)).is_valid() {
-                return Err(Error::Mapped(gfn.wrapping_add(Pages::new(entry << size.order()))));
-            }
-        }
-        Ok(())
-    }
-
-    /// Splits the blocks that straddle either end of the range, so that leaves lie inside or outside.
-    fn split_ends(&mut self, gfn: Gfn, pages: Pages) -> Result<(), Error> {
-        self.leave();
-        if pages.is_zero() {
-            return Ok(());
-        }
-        let end = gfn.wrapping_add(pages);
-        let result = self.split_at(gfn).and_then(|()| self.split_at(end));
-        if result.is_err() {
-            self.merge(gfn);
-            self.merge(end);
-        }
-        result
-    }
-
-    fn split_at(&mut self, gfn: Gfn) -> Result<(), Error> {
-        while gfn < self.tables.geometry().gfn_limit() {
-            let path = self.path(gfn);
-            if !path.entry.is_valid() || gfn.is_aligned(level_size(path.level)) {
-                break;
-            }
-            self.split_block(gfn, &path)?;
-        }
-        Ok(())
-    }
-
-    /// Replaces the block at the end of `path` by a table: break, invalidate, make (DDI 0487 D8.16.1). A vCPU that
-    /// faults in between waits for the p2m lock, finds the page mapped, and tries again.
-    fn split_block(&mut self, gfn: Gfn, path: &Path) -> Result<(), Error> {
-        let size = level_size(path.level);
-        let Some(smaller) = size.smaller() else { return Ok(()) };
-        let new = self.memory.allocate(0).ok_or(Error::NoMemory)?;
-        let mut entry = Descriptor::leaf(path.entry.output().mfn(), smaller, path.entry.attributes());
-        for index in 0..ENTRIES {
-            self.memory.write(new, index, entry.raw());
-            entry = entry.advanced(smaller.pages().get());
-        }
-        let (table, index) = path.at(path.level);
-        self.memory.write(table, index, Descriptor::INVALID.raw());
-        self.pending.leaf(Gfn::new(gfn.raw() >> size.order() << size.order()), size);
-        self.flush();
-        self.memory.write(table, index, Descriptor::table(new, ENTRIES as u64).raw());
-        self.unpublished = true;
-        let statistics = &mut self.tables.statistics;
-        *statistics.of_size(size) -= 1;
-        *statistics.of_size(smaller) += ENTRIES as u64;
-        statistics.splits += 1;
-        statistics.tables += 1;
-        Ok(())
-    }
-
-    /// Replaces the table at `level` (2 or 3) on the way to `gfn` by a block if its entries allow it, then the table
-    /// above likewise.
-    fn merge_table(&mut self, gfn: Gfn, level: u8) {
-        let mut level = level;
-        while level >= 2 && level > self.tables.geometry().root_level() {
-            let path = self.path(gfn);
-            let (parent, parent_index) = path.at(level - 1);
-            let link = Descriptor::from_raw(self.memory.read(parent, parent_index));
-            if path.level < level || !link.is_table() || link.count() != ENTRIES as u64 {
-                return;
-            }
-            let table = link.output();
-            let small = level_size(level);
-            let large = level_size(level - 1);
-            let first = Descriptor::from_raw(self.memory.read(table, 0));
-            if level < 3 && first.is_table() || !first.output().mfn().is_aligned(large) {
-                return;
-            }
-            // The last entry first: scattered pages are told at once.
-            let step = small.pages().get();
-            let alike =
-                |index: usize| self.memory.read(table, index) == first.advanced(step * index as u64).raw();
-            if !alike(ENTRIES - 1) || !(1..ENTRIES - 1).all(alike) {
-                return;
-            }
-            self.memory.write(parent, parent_index, Descriptor::INVALID.raw());
-            let base = Gfn::new(gfn.raw() >> large.order() << large.order());
-            self.pending.range(base, large.pages(), small);
-            self.flush();
-            let block = Descriptor::leaf(first.output().mfn(), large, first.attributes());
-            self.memory.write(parent, parent_index, block.raw());
-            self.unpublished = true;
-            self.memory.free(table, 0);
-            let statistics = &mut self.tables.statistics;
-            *statistics.of_size(small) -= ENTRIES as u64;
-            *statistics.of_size(large) += 1;
-            statistics.merges += 1;
-            statistics.tables -= 1;
-            level -= 1;
-        }
-    }
-
-    /// Unmaps the leaves in `from..end`, none of which straddles an end. Returns where the budget was used up.
-    fn unmap_leaves(
-        &mut self,
-        from: Gfn,
-        end: Gfn,
-        budget: &mut u64,
-        mut sink: impl FnMut(Unflushed<Leaf>),
-    ) -> Option<Gfn> {
-        let mut gfn = from;
-        while gfn < end {
-            if *budget == 0 {
-                return Some(gfn);
-            }
-            self.leave();
-            let path = self.path(gfn);
-            let order = level_order(path.level);
-            if path.level == 3 {
-                self.remember(gfn, &path);
-                let stop = Gfn::new(((gfn.raw() >> 9) + 1) << 9).min(end);
-                while gfn < stop {
-                    // An empty table has no more to give.
-                    if self.leaf_table.valid == 0 {
-                        gfn = stop;
-                        break;
-                    }
-                    if *budget == 0 {
-                        return Some(gfn);
-                    }
-                    *budget -= 1;
-                    if let Some(leaf) = self.unmap_in_leaf_table(gfn) {
-                        sink(leaf);
-                    }
-                    gfn = gfn.wrapping_add(Pages::ONE);
-                }
-                continue;
-            }
-            *budget -= 1;
-            if path.entry.is_valid() {
-                let size = level_size(path.level);
-                let (table, index) = path.at(path.level);
-                self.memory.write(table, index, Descriptor::INVALID.raw());
-                *self.tables.statistics.of_size(size) -= 1;
-                self.pending.leaf(gfn, size);
-                if self.add_to_count(&path, path.level, -1) == Some(0) {
-                    self.retire_table(gfn, path.level);
-                }
-                sink(Unflushed(Leaf::new(gfn, size, path.entry)));
-            }
-            gfn = Gfn::new(((gfn.raw() >> order) + 1) << order);
-        }
-        None
-    }
-
-    /// Calls `visit` for each entry in `from..end` that is or was a leaf. No table is made or freed meanwhile.
-    fn each_entry(
-        &mut self,
-        from: Gfn,
-        end: Gfn,
-        mut visit: impl FnMut(&mut Self, Gfn, (Pa, usize), BlockSize, Descriptor),
-    ) {
-        let mut gfn = from;
-        while gfn < end {
-            let slot = self.tables.walk(self.memory, gfn);
-            if slot.entry != Descriptor::INVALID {
-                visit(self, gfn, (slot.table, slot.index), level_size(slot.level), slot.entry);
-            }
-            let order = level_order(slot.level);
-            gfn = Gfn::new(((gfn.raw() >> order) + 1) << order);
-        }
-    }
-
-    // ---- the end ----
 
     /// Pays what is owed to the TLBs, then frees the tables that were unlinked.
     fn flush(&mut self) {
@@ -711,7 +326,7 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
             retired = retired_next(self.memory.read(table, 0));
             self.memory.free(table, 0);
         }
-        self.pending = Pending::NONE;
+        self.pending = Pending::none();
     }
 
     #[inline]

@@ -51,12 +51,16 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    pub(crate) const NONE: Self = Self {
-        unmapped: Envelope::EMPTY,
-        retired: Envelope::EMPTY,
-        stride: BlockSize::Block1G,
-        retired_tables: None,
-    };
+    /// No debt. A function, not a constant: a constant of this size is copied from memory by a call.
+    #[inline]
+    pub(crate) fn none() -> Self {
+        Self {
+            unmapped: Envelope::EMPTY,
+            retired: Envelope::EMPTY,
+            stride: BlockSize::Block1G,
+            retired_tables: None,
+        }
+    }
 
     /// A leaf of `size` at `gfn` was made invalid or got another access.
     #[inline]

@@ -26,18 +26,46 @@ use crate::geometry::VmidBits;
 /// Words of a bit map of 16-bit VMIDs.
 const WORDS: usize = 65536 / 64;
 
-/// A VMID and the generation that gave it out.
+/// A VMID and the generation that gave it out: the generation, never zero, above 16 bits of VMID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct VersionedVmid {
-    generation: NonZeroU64,
-    vmid: Vmid,
-}
+#[repr(transparent)]
+pub struct VersionedVmid(NonZeroU64);
 
 impl VersionedVmid {
+    const VMID_BITS: u32 = 16;
+
+    const fn new(generation: NonZeroU64, vmid: Vmid) -> Self {
+        // Setting bits of a number that is not zero leaves it so; 2^48 generations do not pass.
+        match NonZeroU64::new(generation.get() << Self::VMID_BITS | vmid.raw() as u64) {
+            Some(raw) => Self(raw),
+            None => Self(NonZeroU64::MAX),
+        }
+    }
+
+    /// What [`raw`](Self::raw) gave; `None` for what it never gives, such as 0.
+    #[inline]
+    pub const fn from_raw(raw: u64) -> Option<Self> {
+        match NonZeroU64::new(raw) {
+            Some(number) if raw >> Self::VMID_BITS != 0 => Some(Self(number)),
+            _ => None,
+        }
+    }
+
+    /// One number, for a domain to keep in an atomic.
+    #[inline]
+    pub const fn raw(self) -> u64 {
+        self.0.get()
+    }
+
     /// The VMID, for `VTTBR_EL2`.
     #[inline]
     pub const fn vmid(self) -> Vmid {
-        self.vmid
+        Vmid::new(self.0.get() as u16)
+    }
+
+    #[inline]
+    const fn generation(self) -> u64 {
+        self.0.get() >> Self::VMID_BITS
     }
 }
 
@@ -98,7 +126,7 @@ impl<const CPUS: usize> VmidAllocator<CPUS> {
     #[inline]
     pub fn check(&mut self, cpu: usize, current: Option<VersionedVmid>) -> Verdict {
         if let Some(vmid) = current
-            && vmid.generation == self.generation
+            && vmid.generation() == self.generation.get()
         {
             self.active[cpu] = current;
             return Verdict { vmid, flush: false };
@@ -136,7 +164,7 @@ impl<const CPUS: usize> VmidAllocator<CPUS> {
                 }
             },
         };
-        let vmid = VersionedVmid { generation: self.generation, vmid };
+        let vmid = VersionedVmid::new(self.generation, vmid);
         self.active[cpu] = Some(vmid);
         Verdict { vmid, flush }
     }
@@ -148,19 +176,19 @@ impl<const CPUS: usize> VmidAllocator<CPUS> {
         for reserved in &mut self.reserved {
             if *reserved == Some(old) {
                 // Should another generation begin before that CPU loads it again, it is found by its new version.
-                *reserved = Some(VersionedVmid { generation: self.generation, vmid: old.vmid });
+                *reserved = Some(VersionedVmid::new(self.generation, old.vmid()));
                 hit = true;
             }
         }
         if hit {
-            return Some(old.vmid);
+            return Some(old.vmid());
         }
-        let (word, bit) = position(old.vmid);
+        let (word, bit) = position(old.vmid());
         if self.given_out[word] & bit != 0 {
             return None;
         }
         self.given_out[word] |= bit;
-        Some(old.vmid)
+        Some(old.vmid())
     }
 
     fn take_free(&mut self) -> Option<Vmid> {
@@ -177,7 +205,6 @@ impl<const CPUS: usize> VmidAllocator<CPUS> {
     }
 
     fn begin_generation(&mut self) {
-        // 2^64 generations do not pass.
         self.generation = self.generation.saturating_add(1);
         self.given_out[..self.words].fill(0);
         self.given_out[0] = 1;
@@ -188,7 +215,7 @@ impl<const CPUS: usize> VmidAllocator<CPUS> {
                 *reserved = Some(vmid);
             }
             if let Some(vmid) = reserved {
-                let (word, bit) = position(vmid.vmid);
+                let (word, bit) = position(vmid.vmid());
                 self.given_out[word] |= bit;
             }
         }
@@ -315,6 +342,16 @@ mod tests {
         assert!(world.flushes >= 3);
         world.run(2, 1000);
         assert_eq!(world.domains[1000].map(VersionedVmid::vmid), first);
+    }
+
+    #[test]
+    fn a_versioned_vmid_survives_as_a_number() {
+        let mut allocator = VmidAllocator::<2>::new(VmidBits::Sixteen);
+        let vmid = allocator.check(0, None).vmid;
+        assert_eq!(VersionedVmid::from_raw(vmid.raw()), Some(vmid));
+        assert_eq!(vmid.raw(), 0x1_0001);
+        assert_eq!(VersionedVmid::from_raw(0), None);
+        assert_eq!(VersionedVmid::from_raw(0xffff), None);
     }
 
     #[derive(Clone, Debug)]
