@@ -2,6 +2,8 @@
 
 mod leaf_table;
 mod structure;
+#[cfg(test)]
+mod tests;
 
 use crate::addr::{BlockSize, Gfn, Mfn, Pages};
 use crate::descriptor::{Attributes, Descriptor, ENTRIES, Leaf, MFN_LIMIT, retired_next};
