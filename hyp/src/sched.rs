@@ -16,6 +16,8 @@ mod entity;
 mod mask;
 mod queue;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 
 use alloc::sync::Arc;
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::Schedulable;
 use super::entity::Virtual;
+use crate::cpu::CpuId;
 use crate::time::Ticks;
 
 /// The run queue of one CPU. Whoever holds its lock may change every [`super::Entity`] whose home the CPU is.
@@ -16,6 +17,8 @@ pub(super) struct RunQueue<V> {
     pub(super) slice_end: Ticks,
     /// When to compare loads with the other CPUs again.
     pub(super) next_balance: Ticks,
+    /// Whom this CPU took work from last to balance.
+    pub(super) last_victim: CpuId,
     /// Who waits, the next to run last: so that taking it moves nothing.
     waiting: Vec<Arc<V>>,
     /// Sum of the weights in `waiting`.
@@ -30,6 +33,7 @@ impl<V: Schedulable> RunQueue<V> {
             current: None,
             slice_end: Ticks::new(0),
             next_balance: Ticks::new(0),
+            last_victim: CpuId::BOOT,
             waiting: Vec::new(),
             weight: 0,
             floor: Virtual::ZERO,

@@ -9,7 +9,7 @@
 //!   *after* that: one of the two sees the other;
 //! - who becomes free to move (its registers were saved) while it waits is offered to an idle CPU.
 //!
-//! Virtual time belongs to a queue: a vCPU that changes queues keeps its distance from the floor.
+//! Virtual time belongs to a queue: each has a floor, and a vCPU that sleeps long or changes queues comes near it.
 #![forbid(unsafe_code)]
 
 use alloc::sync::Arc;
@@ -258,8 +258,10 @@ impl<V: Schedulable> Scheduler<V> {
         let entity = v.entity();
         let home = self.lock_home(entity);
         entity.set_affinity(mask);
-        if self.allowed(entity).contains(entity.home()) {
-            return Some(Kick::NOBODY);
+        let allowed = self.allowed(entity);
+        if allowed.contains(entity.home()) {
+            let may_move = entity.state() == State::Runnable && entity.loaded_on().is_none();
+            return Some(if may_move { self.summon(allowed) } else { Kick::NOBODY });
         }
         // Its CPU puts it off at the next `pick`, saves it, and `unloaded` sends it on. A waiting one whose registers
         // are nowhere has nothing to wait for.
@@ -354,8 +356,9 @@ impl<V: Schedulable> Scheduler<V> {
             if now >= home.next_balance {
                 home.next_balance = now.after(self.tuning.balance.load(Relaxed));
                 if home.current.as_ref().is_some_and(|v| v.entity().state() == State::Running) {
+                    let last = home.last_victim;
                     drop(home);
-                    self.pull(cpu, now);
+                    self.pull(cpu, last, now);
                     home = self.lock(cpu);
                 }
             }
@@ -451,7 +454,7 @@ impl<V: Schedulable> Scheduler<V> {
             if home.current.is_none() && !has_work && other.current.is_some() {
                 let index = other.position(|v| self.may_move(v.entity(), cpu));
                 if let Some(v) = index.and_then(|i| other.take(i)) {
-                    self.transfer(v, &other, &mut home, cpu);
+                    self.transfer(v, &mut home, cpu);
                 }
             }
             drop(other);
@@ -466,7 +469,7 @@ impl<V: Schedulable> Scheduler<V> {
     }
 
     /// Takes a waiting vCPU over from a busier CPU if that makes the loads no less equal.
-    fn pull(&self, cpu: CpuId, now: Ticks) {
+    fn pull(&self, cpu: CpuId, last: CpuId, now: Ticks) {
         let load = |c: CpuId| self.slots[c.index()].load.load(Relaxed);
         let own = load(cpu);
         let Some(victim) = self
@@ -474,12 +477,14 @@ impl<V: Schedulable> Scheduler<V> {
             .without(CpuMask::only(cpu))
             .iter()
             .filter(|c| load(*c) > own && self.has_other_runnable(*c))
-            .max_by_key(|c| load(*c))
+            // Of equally loaded ones the next after the last.
+            .max_by_key(|c| (load(*c), (last.index() + MAX_CPUS - c.index()) % MAX_CPUS))
         else {
             return;
         };
         let (mut home, other) = self.lock_two(cpu, victim);
         let Some(mut other) = other else { return };
+        home.last_victim = victim;
         if other.current.is_none() {
             return;
         }
@@ -493,17 +498,28 @@ impl<V: Schedulable> Scheduler<V> {
             // The gap after moving weight w is |gap - 2w|; it may not grow. Of equals the first in order.
             let after = |v: &Arc<V>| (gap - 2 * i64::from(v.entity().weight())).abs();
             let best = other.iter().filter(|v| self.may_move(v.entity(), cpu)).min_by_key(|v| after(v));
-            best.filter(|v| after(v) <= gap).and_then(|best| other.position(|v| core::ptr::eq(v, &**best)))
+            // Where the unevenness only changes sides, it should: from who had more time to who had less.
+            let had = home.current.as_ref().map(|v| v.entity().vruntime());
+            let helps =
+                |v: &Arc<V>| after(v) < gap || had.is_some_and(|had| v.entity().vruntime().is_before(had));
+            best.filter(|v| after(v) <= gap && helps(v))
+                .and_then(|best| other.position(|v| core::ptr::eq(v, &**best)))
         };
         if let Some(v) = index.and_then(|i| other.take(i)) {
-            self.transfer(v, &other, &mut home, cpu);
+            self.transfer(v, &mut home, cpu);
+            // What is uneven now is uneven the other way round; leave it so for a while.
+            other.next_balance = home.next_balance;
         }
     }
 
-    /// Puts a vCPU that was taken out of `from` in the queue `to` of `cpu`; both locks are held.
-    fn transfer(&self, v: Arc<V>, from: &RunQueue<V>, to: &mut RunQueue<V>, cpu: CpuId) {
+    /// Puts a vCPU that was taken out of another queue in the queue `to` of `cpu`; both locks are held. Who comes from
+    /// a queue where time passed more slowly, because more share that CPU, is owed some; within bounds, for
+    /// the queues of CPUs that nothing links drift apart.
+    fn transfer(&self, v: Arc<V>, to: &mut RunQueue<V>, cpu: CpuId) {
         let entity = v.entity();
-        entity.set_vruntime(to.floor().offset(entity.vruntime().since(from.floor())));
+        let bound = entity.virtual_span(4 * self.tuning.balance.load(Relaxed));
+        let distance = entity.vruntime().since(to.floor()).clamp(-bound, bound);
+        entity.set_vruntime(to.floor().offset(distance));
         entity.set_home(cpu);
         to.insert(v);
     }
@@ -586,7 +602,7 @@ impl<V: Schedulable> Scheduler<V> {
             }
             let (Some(mut other), true) = (other, entity.loaded_on().is_none()) else { return Kick::NOBODY };
             let Some(v) = home.take_out(v) else { return Kick::NOBODY };
-            self.transfer(v, &home, &mut other, to);
+            self.transfer(v, &mut other, to);
             self.idle.fetch_and(!CpuMask::only(to).bits(), SeqCst);
             return self.ask(&other, to);
         }
