@@ -20,6 +20,7 @@
 extern crate alloc;
 
 pub mod arch;
+pub mod bundle;
 pub mod cmdline;
 pub mod cpu;
 pub mod devicetree;
@@ -28,10 +29,12 @@ pub mod domain;
 pub mod event;
 pub mod grant;
 pub mod hypercall;
+pub mod image;
 pub mod mm;
 pub mod p2m;
 pub mod sched;
 pub mod time;
+pub mod timer;
 pub mod vcpu;
 pub mod console;
 pub mod psci;
