@@ -23,7 +23,7 @@ number_enum! {
         DumpTable = 3,
         /// Give a page to another domain: [`Transfer`].
         Transfer = 4,
-        /// Copy between pages: [`Copy`].
+        /// Copy between pages: [`struct@Copy`].
         Copy = 5,
         /// The table's size: [`QuerySize`].
         QuerySize = 6,
@@ -261,7 +261,7 @@ pub struct Transfer {
     pub _pad2: [u16; 3],
 }
 
-/// The source is a grant, not a frame ([`Copy::flags`]).
+/// The source is a grant, not a frame ([`flags`](struct@Copy)).
 pub const GNTCOPY_SOURCE_GREF: u16 = 1 << 0;
 /// The destination is a grant, not a frame.
 pub const GNTCOPY_DEST_GREF: u16 = 1 << 1;
