@@ -12,6 +12,34 @@ mod imp;
 
 pub use imp::*;
 
+/// Declares a function that returns a static of the machine's: at EL2 there is one machine; on the host each thread,
+/// and so each test, has one of its own.
+#[cfg(target_os = "none")]
+macro_rules! machine_static {
+    ($(#[$meta:meta])* $visibility:vis $name:ident: $type:ty = $initial:expr) => {
+        $(#[$meta])*
+        #[inline]
+        $visibility fn $name() -> &'static $type {
+            static VALUE: $type = $initial;
+            &VALUE
+        }
+    };
+}
+#[cfg(not(target_os = "none"))]
+macro_rules! machine_static {
+    ($(#[$meta:meta])* $visibility:vis $name:ident: $type:ty = $initial:expr) => {
+        $(#[$meta])*
+        $visibility fn $name() -> &'static $type {
+            extern crate std;
+            std::thread_local! {
+                static VALUE: &'static $type = std::boxed::Box::leak(std::boxed::Box::new($initial));
+            }
+            VALUE.with(|value| *value)
+        }
+    };
+}
+pub(crate) use machine_static;
+
 /// Why a guest virtual address could not be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TranslationFault;

@@ -32,7 +32,7 @@ pub struct Domain {
     /// Guest-physical memory. Lock inside.
     pub p2m: P2m,
     /// How many pages it has and may have.
-    pub pages: PageAccount,
+    pub pages: Arc<PageAccount>,
     /// Event channels and their delivery.
     pub events: TicketMutex<EventChannels>,
     /// Grants it gives. Lock inside.
@@ -72,8 +72,8 @@ impl Domain {
             id: config.id,
             is_control: config.is_control,
             is_direct_mapped: config.is_direct_mapped,
+            pages: p2m.account().clone(),
             p2m,
-            pages: PageAccount::new(),
             events: TicketMutex::new(EventChannels::new(config.max_event_ports)),
             grants: GrantTable::new(config.max_grant_frames),
             hvm_params: TicketMutex::new([0; HVM_PARAMS]),

@@ -1,2 +1,358 @@
-//! Physical memory.
+//! Physical memory: who owns each frame of RAM, and how frames are found, given and taken back.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`frame_table`] | sixteen bytes a frame: owner, kind, references |
+//! | [`buddy`] | free blocks by size and zone |
+//! | [`block`] | frames that only the holder has: fresh, or cleared |
+//! | [`page`] | a counted reference to a page that guests may reach |
+//! | [`guest`] | copies from and to the calling guest's virtual memory |
+//! | [`account`] | how many pages a domain has and may have |
+//! | [`heap`] | EL2's own heap |
+//!
+//! State: one [`Memory`], made by [`init`] and never replaced; its lists change under their lock, its frames as
+//! [`frame_table`] says.
+
 pub mod account;
+pub mod block;
+pub mod buddy;
+pub mod frame_table;
+pub mod guest;
+pub mod heap;
+pub mod page;
+#[cfg(test)]
+pub mod testing;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use pv_abi::domid::DomId;
+use spin::{Once, mutex::TicketMutex};
+use stage2::{Mfn, PAGE_SIZE, Pa, Pages};
+
+use crate::arch;
+use block::Block;
+use buddy::FreeLists;
+use frame_table::{Frame, FrameTable, Kind, NO_LINK, State};
+
+arch::machine_static! {
+    /// The machine's memory.
+    cell: Once<Memory> = Once::new()
+}
+
+/// A range of physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryRange {
+    /// Its first byte; rounded up to a page in a bank, down in a reservation.
+    pub start: Pa,
+    /// Its length.
+    pub pages: Pages,
+}
+
+impl MemoryRange {
+    fn start_frame(&self) -> u64 {
+        self.start.mfn().raw()
+    }
+
+    fn end_frame(&self) -> u64 {
+        self.start.mfn().raw().saturating_add(self.pages.get())
+    }
+}
+
+/// Why [`init`] failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitError {
+    /// More banks than [`frame_table::MAX_BANKS`].
+    TooManyBanks,
+    /// No free range is large enough for the frame table, which needs this many pages.
+    NoRoom(Pages),
+}
+
+impl core::fmt::Display for InitError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::TooManyBanks => f.write_str("more memory banks than the frame table can hold"),
+            Self::NoRoom(pages) => write!(f, "no free memory for the frame table ({pages} pages)"),
+        }
+    }
+}
+
+/// All RAM of the machine.
+pub struct Memory {
+    table: FrameTable,
+    lists: TicketMutex<FreeLists>,
+    /// Free frames that domains under construction were promised (`XENMEM_claim_pages`).
+    claimed: AtomicU64,
+}
+
+/// Takes charge of the machine's RAM: everything in `banks` but what `reserved` covers. The frame table is carved
+/// from the highest free range that holds it. Allocates nothing. A second call changes nothing.
+///
+/// Banks and reservations may come in any order; reservations may overlap and lie outside the banks.
+///
+/// # Safety
+/// The banks are RAM, mapped at EL2 at their physical addresses, and do not overlap. Nothing uses the part of them
+/// that is not reserved, and nothing ever refers to it again but through this module.
+pub unsafe fn init(banks: &[MemoryRange], reserved: &[MemoryRange]) -> Result<(), InitError> {
+    let total: u64 = banks.iter().map(|bank| usable(bank).1).sum();
+    let table_pages = Pages::covering_bytes(total.saturating_mul(size_of::<Frame>() as u64));
+    let mut place = None;
+    for bank in banks {
+        each_gap(bank, reserved, |start, pages| {
+            if pages >= table_pages.get() {
+                place = place.max(Some(start + pages - table_pages.get()));
+            }
+        });
+    }
+    let place = place.ok_or(InitError::NoRoom(table_pages))?;
+    // SAFETY: a part of a free range of a bank, so by our contract nobody else uses it; it is excluded below from
+    // what becomes free.
+    let storage = unsafe { arch::phys::zeroed_storage(Mfn::new(place), table_pages) };
+    // SAFETY: zeroed, page-aligned, large enough for `total` entries, used by nobody else and never given back. A
+    // `Frame` of zeros is valid.
+    let mut frames = unsafe { core::slice::from_raw_parts(storage.cast::<Frame>().as_ptr(), total as usize) };
+
+    let mut table = FrameTable::new();
+    for bank in banks {
+        let (start, pages) = usable(bank);
+        if pages == 0 {
+            continue;
+        }
+        let (of_bank, rest) = frames.split_at(pages as usize);
+        frames = rest;
+        if !table.add(Mfn::new(start), of_bank) {
+            return Err(InitError::TooManyBanks);
+        }
+    }
+    for bank in banks {
+        let (start, pages) = usable(bank);
+        for reservation in reserved {
+            let first = reservation.start_frame().max(start);
+            for page in first..end_of(reservation).min(start + pages) {
+                if let Some(frame) = table.get(Mfn::new(page)) {
+                    frame.set_state(State::RESERVED);
+                }
+            }
+        }
+    }
+    let own = MemoryRange { start: Mfn::new(place).pa(), pages: table_pages };
+    for page in place..place + table_pages.get() {
+        if let Some(frame) = table.get(Mfn::new(page)) {
+            frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
+        }
+    }
+    let mut lists = FreeLists::new();
+    for bank in banks {
+        each_gap(bank, reserved, |start, pages| {
+            let gap = MemoryRange { start: Mfn::new(start).pa(), pages: Pages::new(pages) };
+            each_gap(&gap, &[own], |start, pages| {
+                lists.free_range(&table, Mfn::new(start), Pages::new(pages))
+            });
+        });
+    }
+    cell().call_once(|| Memory { table, lists: TicketMutex::new(lists), claimed: AtomicU64::new(0) });
+    Ok(())
+}
+
+/// A bank's first whole page and the pages from there that a link of the frame table can name.
+fn usable(bank: &MemoryRange) -> (u64, u64) {
+    let unaligned = u64::from(!bank.start.is_page_aligned());
+    let start = bank.start_frame() + unaligned;
+    let end = (bank.start_frame() + bank.pages.get().saturating_sub(unaligned)).max(start);
+    let end = if unaligned == 0 { bank.end_frame() } else { end }.min(u64::from(NO_LINK));
+    (start, end.saturating_sub(start))
+}
+
+/// The first frame that a reservation does not touch. One that begins or ends within a page covers that page.
+fn end_of(reservation: &MemoryRange) -> u64 {
+    let partial = !reservation.start.is_page_aligned() && !reservation.pages.is_zero();
+    reservation.end_frame().saturating_add(u64::from(partial))
+}
+
+/// Calls `f` with each part of `bank`, as first frame and length, that no reservation touches.
+fn each_gap(bank: &MemoryRange, reserved: &[MemoryRange], mut f: impl FnMut(u64, u64)) {
+    let (mut at, pages) = usable(bank);
+    let end = at + pages;
+    while at < end {
+        let covering = reserved.iter().find(|r| r.start_frame() <= at && at < end_of(r));
+        if let Some(reservation) = covering {
+            at = end_of(reservation);
+            continue;
+        }
+        let next = reserved.iter().filter(|r| !r.pages.is_zero()).map(MemoryRange::start_frame);
+        let gap_end = next.filter(|&start| start > at).fold(end, u64::min);
+        f(at, gap_end - at);
+        at = gap_end;
+    }
+}
+
+/// The machine's memory.
+///
+/// # Panics
+/// Before [`init`].
+#[inline]
+pub fn memory() -> &'static Memory {
+    match cell().get() {
+        Some(memory) => memory,
+        None => uninitialised(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn uninitialised() -> ! {
+    panic!("memory is used before mm::init")
+}
+
+#[cold]
+#[inline(never)]
+fn freed_twice(mfn: Mfn, state: State) -> ! {
+    panic!("frame {mfn} is freed, but is {state:?}")
+}
+
+impl Memory {
+    /// Free frames, exactly.
+    pub fn free_count(&self) -> Pages {
+        self.lists.lock().free_count()
+    }
+
+    /// Frames of RAM in all banks, whatever they are used for.
+    pub fn total(&self) -> Pages {
+        self.table.total()
+    }
+
+    /// The first frame number beyond all RAM.
+    pub fn end(&self) -> Mfn {
+        self.table.end()
+    }
+
+    /// The banks, as first frame and length.
+    pub fn banks(&self) -> impl Iterator<Item = (Mfn, Pages)> + '_ {
+        self.table.banks()
+    }
+
+    /// The largest order of which a block is free.
+    pub fn largest_free_order(&self) -> Option<u32> {
+        self.lists.lock().largest_order()
+    }
+
+    /// The entry of a frame; `None` if it is no RAM of ours.
+    #[inline]
+    pub fn frame(&self, mfn: Mfn) -> Option<&'static Frame> {
+        self.table.get(mfn)
+    }
+
+    /// The entries of a range that lies in one bank.
+    #[inline]
+    pub fn frames(&self, mfn: Mfn, pages: Pages) -> Option<&'static [Frame]> {
+        self.table.slice(mfn, pages)
+    }
+
+    /// Takes 2^`order` frames, naturally aligned, from as high as there are.
+    #[inline]
+    pub fn allocate(&self, order: u32) -> Option<Block> {
+        self.allocate_with(order, |lists, table| lists.allocate(table, order, Mfn::new(u64::MAX)))
+    }
+
+    /// The same, from below the address `limit`.
+    pub fn allocate_below(&self, order: u32, limit: Pa) -> Option<Block> {
+        let limit = if limit.mfn() >= self.end() { Mfn::new(u64::MAX) } else { limit.mfn() };
+        self.allocate_with(order, |lists, table| lists.allocate(table, order, limit))
+    }
+
+    /// Takes the 2^`order` frames from `mfn` on, if they are free; `mfn` is naturally aligned.
+    pub fn allocate_at(&self, mfn: Mfn, order: u32) -> Option<Block> {
+        self.allocate_with(order, |lists, table| lists.allocate_at(table, mfn, order))
+    }
+
+    #[inline]
+    fn allocate_with(
+        &self,
+        order: u32,
+        take: impl FnOnce(&mut FreeLists, &FrameTable) -> Option<Mfn>,
+    ) -> Option<Block> {
+        let mfn = take(&mut self.lists.lock(), &self.table)?;
+        let frame = self.table.get(mfn)?;
+        frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, order));
+        Some(Block::new(mfn, order))
+    }
+
+    /// Puts a block on the free lists whose only holder gives it up; all its frames but the first are `NONE`.
+    #[inline]
+    fn release(&self, mfn: Mfn, order: u32) {
+        let Some(frame) = self.table.get(mfn) else { freed_twice(mfn, State::NONE) };
+        let state = frame.state();
+        if state.count() > 1 || matches!(state.kind(), Kind::None | Kind::Free | Kind::Reserved) {
+            freed_twice(mfn, state);
+        }
+        frame.set_state(State::NONE);
+        self.lists.lock().free(&self.table, mfn, order);
+    }
+
+    /// Makes memory free that [`init`] was told to leave alone: boot modules and what else served until now.
+    ///
+    /// # Safety
+    /// As for [`init`]: nothing refers to the range any more.
+    pub unsafe fn release_reserved(&self, range: MemoryRange) {
+        for page in 0..range.pages.get() {
+            let mfn = range.start.mfn().wrapping_add(Pages::new(page));
+            if let Some(frame) = self.table.get(mfn) {
+                if frame.state() != State::RESERVED {
+                    freed_twice(mfn, frame.state());
+                }
+                frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
+                self.release(mfn, 0);
+            }
+        }
+    }
+
+    /// Gives up `owner`'s possession of 2^`order` frames of its memory, which are in no stage-2 table and no TLB any
+    /// more. Frees those to which nobody else refers, and says how many; the last reference frees the others.
+    pub(crate) fn give_up(&self, mfn: Mfn, order: u32, owner: DomId) -> Pages {
+        let expected = State::new(Kind::Ram, owner, 0);
+        let pages = Pages::new(1 << order);
+        let Some(frames) = self.table.slice(mfn, pages) else { return Pages::ZERO };
+        // The usual block: whole, and nobody else uses any of it. See `frame_table` for why a plain look suffices.
+        if frames.iter().all(|frame| frame.state() == expected) {
+            if let Some(interior) = frames.get(1..) {
+                for frame in interior {
+                    frame.set_state(State::NONE);
+                }
+            }
+            self.release(mfn, order);
+            return pages;
+        }
+        let mut freed = 0;
+        for (index, frame) in frames.iter().enumerate() {
+            let before = frame.put();
+            if before.count() == 1 {
+                frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
+                self.release(mfn.wrapping_add(Pages::new(index as u64)), 0);
+                freed += 1;
+            }
+        }
+        Pages::new(freed)
+    }
+
+    /// Whether none of these frames is EL2's, free or a domain's: beyond all banks, or reserved at boot.
+    pub fn is_unmanaged(&self, mfn: Mfn, pages: Pages) -> bool {
+        let Some(end) = mfn.checked_add(pages) else { return false };
+        let meets_bank = |(start, count): (Mfn, Pages)| start < end && mfn < start.wrapping_add(count);
+        if !self.banks().any(meets_bank) {
+            return true;
+        }
+        (0..pages.get()).all(|page| {
+            let frame = self.table.get(mfn.wrapping_add(Pages::new(page)));
+            frame.is_none_or(|frame| frame.state() == State::RESERVED)
+        })
+    }
+
+    /// Free frames that are promised to domains.
+    pub fn claimed(&self) -> Pages {
+        Pages::new(self.claimed.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of EL2's own tables here: the frame table.
+    pub fn overhead(&self) -> u64 {
+        (self.total().get() * size_of::<Frame>() as u64).next_multiple_of(PAGE_SIZE)
+    }
+}

@@ -1,3 +1,244 @@
-//! A domain's guest-physical memory.
-/// Stage-2 tables and their lock.
-pub struct P2m {}
+//! A domain's guest-physical memory: which machine page, if any, is behind each guest frame, and why.
+//!
+//! The map is [`stage2::Tables`] behind a lock: read to look up and to copy, write for a [`Batch`] of changes. What a
+//! batch unmaps waits until no TLB translates to it any more, and goes its way before the lock is given back:
+//! ```text
+//!               Ram ─────────────── given back: the domain's possession ends, freed unless somebody refers to it
+//! unmapped ──┬─ Ram, kept ───────── nothing: it stays the domain's (dom0's memory is 1:1 and returns to its place)
+//!            ├─ Grant*, Foreign ─┬─ the reference that the mapping held
+//!            ├─ SharedXen ───────┘
+//!            └─ Mmio ────────────── nothing
+//! ```
+
+mod batch;
+mod table_pool;
+
+use alloc::sync::Arc;
+
+use pv_abi::domid::DomId;
+use pv_abi::errno::Errno;
+use spin::{RwLock, RwLockReadGuard};
+use stage2::{Geometry, Gfn, Leaf, Mfn, Pa, PageType, Pages, Progress, Statistics, TableMemory, Tables};
+
+use crate::arch::Access;
+use crate::arch::tlb::{AddressSpace, Stage2Tlb};
+use crate::mm::account::PageAccount;
+use crate::mm::page::{self, PageRef};
+
+pub use batch::Batch;
+use table_pool::TablePool;
+
+/// What an address space is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct P2mConfig {
+    /// Whose.
+    pub owner: DomId,
+    /// RAM is mapped 1:1 and, when unmapped, stays the domain's.
+    pub is_direct_mapped: bool,
+    /// The shape of the tables.
+    pub geometry: Geometry,
+    /// Pages that tables may take at most, the root included.
+    pub table_limit: Pages,
+}
+
+/// A domain's guest-physical memory.
+pub struct P2m {
+    owner: DomId,
+    is_direct_mapped: bool,
+    root: Pa,
+    space: AddressSpace,
+    account: Arc<PageAccount>,
+    inner: RwLock<Inner>,
+}
+
+struct Inner {
+    tables: Tables,
+    pool: TablePool,
+    tlb: Stage2Tlb,
+    /// The highest guest frame ever mapped (`XENMEM_maximum_gpfn`).
+    highest: Gfn,
+}
+
+/// Keeps a domain's pages where they are while EL2 copies.
+pub(crate) struct CopyGuard<'a>(#[allow(dead_code, reason = "held for its lock")] RwLockReadGuard<'a, Inner>);
+
+pub(crate) fn errno(error: stage2::Error) -> Errno {
+    match error {
+        stage2::Error::OutOfRange | stage2::Error::Misaligned => Errno::EINVAL,
+        stage2::Error::Mapped(_) => Errno::EBUSY,
+        stage2::Error::NoMemory => Errno::ENOMEM,
+    }
+}
+
+impl P2m {
+    /// An empty address space. `ENOMEM` when there is no memory for its root.
+    pub fn new(config: &P2mConfig) -> Result<Self, Errno> {
+        let mut pool = TablePool::new(config.table_limit);
+        let tables = Tables::new(config.geometry, &mut pool).map_err(errno)?;
+        let root = tables.root();
+        let space = AddressSpace::new();
+        let tlb = Stage2Tlb::new(&space, root);
+        Ok(Self {
+            owner: config.owner,
+            is_direct_mapped: config.is_direct_mapped,
+            root,
+            space,
+            account: Arc::new(PageAccount::new()),
+            inner: RwLock::new(Inner { tables, pool, tlb, highest: Gfn::ZERO }),
+        })
+    }
+
+    /// The address of the root table, for VTTBR_EL2.
+    #[inline]
+    pub fn root(&self) -> Pa {
+        self.root
+    }
+
+    /// The machine's part: the VMID.
+    #[inline]
+    pub fn space(&self) -> &AddressSpace {
+        &self.space
+    }
+
+    /// The account that pages given back here are taken off.
+    pub fn account(&self) -> &Arc<PageAccount> {
+        &self.account
+    }
+
+    /// The shape of the tables.
+    pub fn geometry(&self) -> Geometry {
+        self.inner.read().tables.geometry()
+    }
+
+    /// What is mapped, by size, and how often that changed.
+    pub fn statistics(&self) -> Statistics {
+        self.inner.read().tables.statistics()
+    }
+
+    /// Pages in use for tables, and how many may be.
+    pub fn table_pages(&self) -> (Pages, Pages) {
+        let inner = self.inner.read();
+        (inner.pool.used(), inner.pool.limit())
+    }
+
+    /// Changes how many pages tables may take. Those in use stay.
+    pub fn set_table_limit(&self, limit: Pages) {
+        self.inner.write().pool.set_limit(limit);
+    }
+
+    /// The highest guest frame that was ever mapped.
+    pub fn highest(&self) -> Gfn {
+        self.inner.read().highest
+    }
+
+    /// What is mapped at a guest frame.
+    #[inline]
+    pub fn leaf(&self, gfn: Gfn) -> Option<Leaf> {
+        let inner = self.inner.read();
+        inner.tables.lookup_gfn(&inner.pool, gfn)
+    }
+
+    /// The machine frame at a guest frame, and why it is there.
+    #[inline]
+    pub fn lookup(&self, gfn: Gfn) -> Option<(Mfn, PageType)> {
+        self.leaf(gfn).map(|leaf| (leaf.mfn_of(gfn), leaf.page_type()))
+    }
+
+    /// A reference to the page that the guest has at `gfn`, whoever owns it: `EINVAL` if there is none or it is a
+    /// device's, `EACCES` if the guest may not do that to it.
+    #[inline]
+    pub fn get_page(&self, gfn: Gfn, access: Access) -> Result<PageRef, Errno> {
+        let inner = self.inner.read();
+        let leaf = inner.tables.lookup_gfn(&inner.pool, gfn).ok_or(Errno::EINVAL)?;
+        if access == Access::Write && !leaf.attributes().is_writable() {
+            return Err(Errno::EACCES);
+        }
+        page::get_mapped(leaf.mfn_of(gfn))
+    }
+
+    /// Whether the guest can execute code at `gfn`.
+    pub fn allows_execution(&self, gfn: Gfn) -> bool {
+        self.leaf(gfn).is_some_and(|leaf| leaf.attributes().access().execute)
+    }
+
+    /// A reference to the domain's own memory at `gfn`, and whether the domain may write it. `EINVAL` if there is
+    /// something else or nothing: what is lent to a domain it cannot lend on.
+    #[inline]
+    pub fn get_ram(&self, gfn: Gfn) -> Result<(PageRef, bool), Errno> {
+        let inner = self.inner.read();
+        let leaf = inner.tables.lookup_gfn(&inner.pool, gfn).ok_or(Errno::EINVAL)?;
+        match leaf.page_type() {
+            PageType::Ram | PageType::RamRo => {
+                Ok((page::get(leaf.mfn_of(gfn), self.owner)?, leaf.attributes().is_writable()))
+            }
+            PageType::GrantRw
+            | PageType::GrantRo
+            | PageType::Foreign
+            | PageType::Mmio
+            | PageType::SharedXen => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Holds off whoever would take pages away, while EL2 copies from or to addresses that stage 2 translates.
+    #[inline]
+    pub(crate) fn lock_for_copy(&self) -> CopyGuard<'_> {
+        CopyGuard(self.inner.read())
+    }
+
+    /// Makes changes together: the tables are locked once, and TLBs are invalidated once at the end if at all.
+    ///
+    /// `change` must not copy from or to the domain's memory, nor use this p2m in another way: the lock is held.
+    #[inline]
+    pub fn edit<R>(&self, change: impl FnOnce(&mut Batch<'_>) -> R) -> R {
+        let mut inner = self.inner.write();
+        let Inner { tables, pool, tlb, highest } = &mut *inner;
+        let mut batch = Batch::new(self, tables.edit(pool, tlb), highest);
+        let result = change(&mut batch);
+        batch.finish();
+        result
+    }
+
+    /// Maps a page of another domain at `gfn`; the mapping keeps the reference. See [`Batch::map_foreign`].
+    pub fn map_foreign(&self, gfn: Gfn, page: PageRef, writable: bool) -> Result<(), Errno> {
+        self.edit(|batch| batch.map_foreign(gfn, page, writable))
+    }
+
+    /// Maps a page that another domain granted. See [`Batch::map_grant`].
+    pub fn map_grant(&self, gfn: Gfn, page: PageRef, writable: bool) -> Result<(), Errno> {
+        self.edit(|batch| batch.map_grant(gfn, page, writable))
+    }
+
+    /// Shows a page of EL2's at `gfn`. See [`Batch::map_shared`].
+    pub fn map_shared(&self, gfn: Gfn, page: &PageRef) -> Result<(), Errno> {
+        self.edit(|batch| batch.map_shared(gfn, page))
+    }
+
+    /// Unmaps one guest frame, whatever is there; the domain's own memory stays its own. `ENOENT` if nothing is.
+    pub fn unmap(&self, gfn: Gfn) -> Result<(), Errno> {
+        self.edit(|batch| batch.unmap(gfn))
+    }
+
+    /// Unmaps the page that a grant put at `gfn`. `EINVAL` unless it is `mfn`, mapped by grant.
+    pub fn unmap_grant(&self, gfn: Gfn, mfn: Mfn) -> Result<(), Errno> {
+        self.edit(|batch| batch.unmap_grant(gfn, mfn))
+    }
+
+    /// Takes everything from a domain that will never run again; each table entry costs one of `budget`. Call until
+    /// [`Progress::Done`].
+    pub fn teardown(&self, budget: &mut u64) -> Progress {
+        let mut inner = self.inner.write();
+        let Inner { tables, pool, tlb, .. } = &mut *inner;
+        tables.teardown(pool, tlb, budget, |leaf| batch::release(self, &leaf))
+    }
+}
+
+impl Drop for P2m {
+    fn drop(&mut self) {
+        while self.teardown(&mut { u64::MAX }) == Progress::Preempted {}
+        let Inner { tables, pool, .. } = self.inner.get_mut();
+        pool.free(tables.root(), tables.geometry().root_pages_log2());
+    }
+}
+
+#[cfg(test)]
+mod tests;

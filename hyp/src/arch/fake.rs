@@ -75,6 +75,7 @@ pub mod phys {
     use super::PAGES;
     use stage2::{Mfn, Pa, Pages};
     extern crate std;
+    use core::ptr::NonNull;
     use std::boxed::Box;
 
     fn with<R>(pa: u64, f: impl FnOnce(&mut [u8]) -> R) -> R {
@@ -128,6 +129,7 @@ pub mod phys {
     }
     scalar! {
         u8: load_u8 store_u8 fetch_or_u8 fetch_and_u8 compare_exchange_u8;
+        u16: load_u16 store_u16 fetch_or_u16 fetch_and_u16 compare_exchange_u16;
         u32: load_u32 store_u32 fetch_or_u32 fetch_and_u32 compare_exchange_u32;
         u64: load_u64 store_u64 fetch_or_u64 fetch_and_u64 compare_exchange_u64;
     }
@@ -160,6 +162,19 @@ pub mod phys {
         unsafe { copy_to(to, &buffer[..len]) };
     }
 
+    /// Makes pages EL2's own for Rust objects, zeroed, for good; where they are in EL2's address space. Here they come
+    /// from the host's heap.
+    ///
+    /// # Safety
+    /// See the module; and the pages are never used through another function of it.
+    pub unsafe fn zeroed_storage(_first: Mfn, count: Pages) -> NonNull<u8> {
+        #[derive(Clone)]
+        #[repr(align(4096))]
+        struct Page(#[allow(dead_code)] [u8; 4096]);
+        let storage = std::vec![Page([0; 4096]); count.get() as usize].leak();
+        NonNull::from(storage).cast()
+    }
+
     /// Clears whole pages.
     ///
     /// # Safety
@@ -174,6 +189,67 @@ pub mod phys {
 
     /// Cleans and invalidates the data cache over a range, to the point of coherency. Nothing to do here.
     pub fn clean_invalidate(_pa: Pa, _len: usize) {}
+}
+
+/// Stage-2 TLBs: here a record of what was invalidated.
+pub mod tlb {
+    use super::*;
+    use stage2::{BlockSize, Ipa, Pa, Pages};
+
+    /// One recorded operation.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Invalidation {
+        /// [`stage2::Tlb::invalidate_range`].
+        Range(Ipa, Pages),
+        /// [`stage2::Tlb::invalidate_all`].
+        All,
+    }
+
+    thread_local! {
+        static INVALIDATIONS: RefCell<Vec<(Pa, Invalidation)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// The machine's part of an address space: which VMID its TLB entries carry. None here.
+    #[derive(Debug, Default)]
+    pub struct AddressSpace;
+
+    impl AddressSpace {
+        /// An address space without a VMID.
+        pub const fn new() -> Self {
+            Self
+        }
+    }
+
+    /// The TLBs, for the address space with this root.
+    #[derive(Debug)]
+    pub struct Stage2Tlb {
+        root: Pa,
+    }
+
+    impl Stage2Tlb {
+        /// For the tables at `root`, used under the VMID of `space`.
+        pub fn new(_space: &AddressSpace, root: Pa) -> Self {
+            Self { root }
+        }
+    }
+
+    impl stage2::Tlb for Stage2Tlb {
+        fn invalidate_range(&mut self, start: Ipa, pages: Pages, _stride: BlockSize) {
+            INVALIDATIONS.with_borrow_mut(|i| i.push((self.root, Invalidation::Range(start, pages))));
+        }
+
+        fn invalidate_all(&mut self) {
+            INVALIDATIONS.with_borrow_mut(|i| i.push((self.root, Invalidation::All)));
+        }
+    }
+
+    /// Makes table entries visible to the walkers of all CPUs. Nothing to do here.
+    pub fn publish() {}
+
+    /// What was invalidated since the last call, with the root of the tables.
+    pub fn take_invalidations() -> Vec<(Pa, Invalidation)> {
+        INVALIDATIONS.take()
+    }
 }
 
 /// Addresses of the vCPU that is loaded on this CPU.

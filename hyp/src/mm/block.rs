@@ -1,0 +1,125 @@
+//! Frames that only the holder has: dirty when they come from the allocator, cleared before a guest gets them.
+//!
+//! ```text
+//! allocate ──▶ Block ── clear ──▶ ClearBlock ── give_to ──▶ Ram of a domain
+//!                │                    ├── into_table ─────▶ stage-2 table
+//!                └── into_hypervisor  └── PageRef::shared ▶ page shown to a guest
+//! ```
+//! Dropping either gives the frames back.
+
+use core::mem::ManuallyDrop;
+
+use pv_abi::domid::DomId;
+use stage2::{Mfn, Pages};
+
+use super::frame_table::{Kind, State};
+use super::memory;
+use crate::arch;
+
+/// 2^order frames in a row, naturally aligned, of unknown content, that nobody else refers to.
+#[derive(Debug)]
+#[must_use = "dropping a block frees it"]
+pub struct Block {
+    mfn: Mfn,
+    order: u32,
+}
+
+impl Drop for Block {
+    #[inline]
+    fn drop(&mut self) {
+        memory().release(self.mfn, self.order);
+    }
+}
+
+impl Block {
+    /// Only for the allocator: the frames are off the free lists and the first one's word says `Hypervisor`.
+    #[inline]
+    pub(super) fn new(mfn: Mfn, order: u32) -> Self {
+        Self { mfn, order }
+    }
+
+    /// The first frame.
+    #[inline]
+    pub fn mfn(&self) -> Mfn {
+        self.mfn
+    }
+
+    /// How many frames.
+    #[inline]
+    pub fn pages(&self) -> Pages {
+        Pages::new(1 << self.order)
+    }
+
+    /// Overwrites everything with zeros.
+    #[inline]
+    pub fn clear(self) -> ClearBlock {
+        // SAFETY: the frames are RAM, and as `Block` is their only holder no Rust reference covers them.
+        unsafe { arch::phys::clear_pages(self.mfn, self.pages()) };
+        ClearBlock(self)
+    }
+
+    /// The frames of a table that no walker reaches any more, to be freed.
+    pub(crate) fn from_table(mfn: Mfn, order: u32) -> Block {
+        let frames = memory().frames(mfn, Pages::new(1 << order));
+        for frame in frames.into_iter().flatten().skip(1) {
+            frame.set_state(State::NONE);
+        }
+        Block::new(mfn, order)
+    }
+
+    /// Keeps the frames for EL2, for good. Their content is unknown.
+    pub fn into_hypervisor(self) -> Mfn {
+        ManuallyDrop::new(self).mfn
+    }
+}
+
+/// A [`Block`] full of zeros.
+#[derive(Debug)]
+#[must_use = "dropping a block frees it"]
+pub struct ClearBlock(Block);
+
+impl ClearBlock {
+    /// The first frame.
+    #[inline]
+    pub fn mfn(&self) -> Mfn {
+        self.0.mfn
+    }
+
+    /// How many frames.
+    #[inline]
+    pub fn pages(&self) -> Pages {
+        self.0.pages()
+    }
+
+    /// Makes the frames the memory of `owner`, whose account was charged. From now on each is on its own: the domain
+    /// may give them back one by one.
+    #[inline]
+    pub fn give_to(self, owner: DomId) -> Mfn {
+        self.become_each(State::new(Kind::Ram, owner, 0))
+    }
+
+    /// Makes the frames stage-2 tables.
+    #[inline]
+    pub(crate) fn into_table(self) -> Mfn {
+        self.become_each(State::new(Kind::Table, DomId::DOM0, 0))
+    }
+
+    /// Makes the frames pages that EL2 shows to `owner`, mapped nowhere yet.
+    pub(super) fn into_shared(self, owner: DomId) -> Mfn {
+        let frames = memory().frames(self.mfn(), self.pages());
+        for frame in frames.into_iter().flatten() {
+            frame.set_mapped_at(None);
+        }
+        self.become_each(State::new(Kind::Shared, owner, 0))
+    }
+
+    #[inline]
+    fn become_each(self, state: State) -> Mfn {
+        let block = ManuallyDrop::new(self.0);
+        let frames = memory().frames(block.mfn, block.pages());
+        for frame in frames.into_iter().flatten() {
+            frame.set_state(state);
+        }
+        block.mfn
+    }
+}

@@ -1,0 +1,118 @@
+//! Copies between EL2 and the virtual memory of the calling guest.
+//!
+//! A guest's pointer is an allegation. Each page is translated by the hardware as the guest itself would access it,
+//! and copied while the domain's p2m is locked for reading: whoever takes a page away holds that lock for writing
+//! until no TLB translates to the page any more, and only then lets the page go. What stage 2 maps to a domain and
+//! the frame table calls `Ram` or `Shared` holds no Rust object, so a copy of it is harmless whatever it contains.
+//!
+//! Never called with the caller's own p2m locked.
+
+use pv_abi::errno::Errno;
+use stage2::{PAGE_SIZE, Pa};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::frame_table::State;
+use super::memory;
+use crate::arch::{self, Access};
+use crate::hypercall::Caller;
+
+/// The bytes from an address to the end of its page.
+#[inline]
+fn to_page_end(address: u64) -> usize {
+    (PAGE_SIZE - address % PAGE_SIZE) as usize
+}
+
+/// Translates, and makes sure that the result is memory of guests. The caller's p2m is locked.
+#[inline]
+fn translate(address: u64, access: Access) -> Result<Pa, Errno> {
+    let pa = arch::guest::translate(address, access).map_err(|_| Errno::EFAULT)?;
+    match memory().frame(pa.mfn()) {
+        Some(frame) if State::is_guest_accessible(frame.state()) => Ok(pa),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
+/// Reads a value. `EFAULT` where the guest could not.
+#[inline]
+pub fn read<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64) -> Result<T, Errno> {
+    let mut value = T::new_zeroed();
+    read_slice(caller, address, value.as_mut_bytes())?;
+    Ok(value)
+}
+
+/// Writes a value. `EFAULT` where the guest could not; then a part may be written.
+#[inline]
+pub fn write<T: IntoBytes + Immutable>(caller: &Caller<'_>, address: u64, value: &T) -> Result<(), Errno> {
+    write_slice(caller, address, value.as_bytes())
+}
+
+/// Reads bytes. `EFAULT` where the guest could not; then `to` holds a part of them.
+#[inline]
+pub fn read_slice(caller: &Caller<'_>, address: u64, to: &mut [u8]) -> Result<(), Errno> {
+    let _lock = caller.domain.p2m.lock_for_copy();
+    if to.is_empty() {
+        return Ok(());
+    }
+    if to.len() <= to_page_end(address) {
+        return read_in_page(address, to);
+    }
+    let (mut address, mut to) = (address, to);
+    while !to.is_empty() {
+        let (part, rest) = to.split_at_mut(to_page_end(address).min(to.len()));
+        read_in_page(address, part)?;
+        address = address.wrapping_add(part.len() as u64);
+        to = rest;
+    }
+    Ok(())
+}
+
+/// Writes bytes. `EFAULT` where the guest could not; then a part is written.
+#[inline]
+pub fn write_slice(caller: &Caller<'_>, address: u64, from: &[u8]) -> Result<(), Errno> {
+    let _lock = caller.domain.p2m.lock_for_copy();
+    if from.is_empty() {
+        return Ok(());
+    }
+    if from.len() <= to_page_end(address) {
+        return write_in_page(address, from);
+    }
+    let (mut address, mut from) = (address, from);
+    while !from.is_empty() {
+        let (part, rest) = from.split_at(to_page_end(address).min(from.len()));
+        write_in_page(address, part)?;
+        address = address.wrapping_add(part.len() as u64);
+        from = rest;
+    }
+    Ok(())
+}
+
+#[inline]
+fn read_in_page(address: u64, to: &mut [u8]) -> Result<(), Errno> {
+    let pa = translate(address, Access::Read)?;
+    // SAFETY: guest memory (`translate`) that stays so under the p2m lock; the range does not leave the page.
+    unsafe { arch::phys::copy_from(pa, to) };
+    Ok(())
+}
+
+#[inline]
+fn write_in_page(address: u64, from: &[u8]) -> Result<(), Errno> {
+    let pa = translate(address, Access::Write)?;
+    // SAFETY: guest memory (`translate`) that stays so under the p2m lock; the range does not leave the page.
+    unsafe { arch::phys::copy_to(pa, from) };
+    Ok(())
+}
+
+/// Reads up to `to.len()` consecutive values; how many were read before the first that the guest could not read.
+pub fn read_array<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64, to: &mut [T]) -> usize {
+    if read_slice(caller, address, to.as_mut_bytes()).is_ok() {
+        return to.len();
+    }
+    let mut address = address;
+    for (done, value) in to.iter_mut().enumerate() {
+        if read_slice(caller, address, value.as_mut_bytes()).is_err() {
+            return done;
+        }
+        address = address.wrapping_add(size_of::<T>() as u64);
+    }
+    to.len()
+}

@@ -1,0 +1,322 @@
+//! A batch of changes to one p2m, and where what it unmapped goes once the TLBs are clean.
+
+use arrayvec::ArrayVec;
+use pv_abi::errno::Errno;
+use stage2::{Access, Attributes, BlockSize, Edit, Error, Gfn, Leaf, MemoryType, Mfn, PageType, Pages};
+
+use super::table_pool::TablePool;
+use super::{P2m, errno};
+use crate::arch::tlb::Stage2Tlb;
+use crate::mm::block::ClearBlock;
+use crate::mm::frame_table::{Kind, NO_LINK, State};
+use crate::mm::memory;
+use crate::mm::page::PageRef;
+
+/// Mappings with a reference that one batch can unmap; the next one goes on after the flush.
+const REFERENCES: usize = 64;
+
+/// What becomes of a domain's own memory when it is unmapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ram {
+    /// It stays the domain's.
+    Keep,
+    /// The domain gives it up.
+    Give,
+}
+
+/// Changes under the p2m's write lock. See [`P2m::edit`].
+pub struct Batch<'a> {
+    p2m: &'a P2m,
+    edit: Edit<'a, TablePool, Stage2Tlb>,
+    highest: &'a mut Gfn,
+    waiting: Waiting,
+}
+
+/// What waits for the TLBs.
+struct Waiting {
+    /// Memory to give up: a list through the frames' links, `previous` holding the order.
+    given: u32,
+    /// Mappings whose references end.
+    references: ArrayVec<(Mfn, BlockSize), REFERENCES>,
+}
+
+impl Waiting {
+    /// Notes what the removal of `leaf` must undo. False, and nothing noted, when there is no room.
+    #[inline]
+    fn note(&mut self, leaf: &Leaf, ram: Ram) -> bool {
+        match leaf.page_type() {
+            PageType::Ram | PageType::RamRo if ram == Ram::Give => {
+                let mfn = leaf.mfn();
+                if let (Some(frame), Ok(link)) = (memory().frame(mfn), u32::try_from(mfn.raw())) {
+                    frame.set_next(self.given);
+                    frame.set_previous(leaf.size().order());
+                    self.given = link;
+                }
+                true
+            }
+            PageType::Ram | PageType::RamRo | PageType::Mmio => true,
+            PageType::GrantRw | PageType::GrantRo | PageType::Foreign | PageType::SharedXen => {
+                self.references.try_push((leaf.mfn(), leaf.size())).is_ok()
+            }
+        }
+    }
+
+    /// Whether the removal of `leaf` could be noted.
+    #[inline]
+    fn has_room(&self, leaf: &Leaf) -> bool {
+        matches!(leaf.page_type(), PageType::Ram | PageType::RamRo | PageType::Mmio)
+            || !self.references.is_full()
+    }
+}
+
+/// Gives up what a mapping held that is gone from tables and TLBs.
+pub(super) fn release(p2m: &P2m, leaf: &Leaf) {
+    match leaf.page_type() {
+        PageType::Ram | PageType::RamRo => {
+            p2m.account.refund(memory().give_up(leaf.mfn(), leaf.size().order(), p2m.owner));
+        }
+        PageType::GrantRw | PageType::GrantRo | PageType::Foreign | PageType::SharedXen => {
+            end_references(leaf.mfn(), leaf.size());
+        }
+        PageType::Mmio => {}
+    }
+}
+
+fn end_references(mfn: Mfn, size: BlockSize) {
+    for page in 0..size.pages().get() {
+        if let Some(page) = PageRef::from_mapping(mfn.wrapping_add(Pages::new(page))) {
+            page.note_unmapped();
+        }
+    }
+}
+
+impl<'a> Batch<'a> {
+    #[inline]
+    pub(super) fn new(p2m: &'a P2m, edit: Edit<'a, TablePool, Stage2Tlb>, highest: &'a mut Gfn) -> Self {
+        let waiting = Waiting { given: NO_LINK, references: ArrayVec::new() };
+        Self { p2m, edit, highest, waiting }
+    }
+
+    /// Invalidates if need be, then lets everything go that waited for it.
+    #[inline]
+    pub(super) fn finish(self) {
+        let Self { p2m, edit, waiting, .. } = self;
+        let _flushed = edit.finish();
+        let mut freed = Pages::ZERO;
+        let mut link = waiting.given;
+        while link != NO_LINK {
+            let mfn = Mfn::new(u64::from(link));
+            let Some(frame) = memory().frame(mfn) else { break };
+            link = frame.next();
+            freed = freed.saturating_add(memory().give_up(mfn, frame.previous(), p2m.owner));
+        }
+        if !freed.is_zero() {
+            p2m.account.refund(freed);
+        }
+        for (mfn, size) in waiting.references {
+            end_references(mfn, size);
+        }
+    }
+
+    /// What is mapped at a guest frame.
+    #[inline]
+    pub fn lookup(&self, gfn: Gfn) -> Option<Leaf> {
+        self.edit.lookup(gfn)
+    }
+
+    // ---- the domain's own memory ----
+
+    /// Gives the domain cleared memory at `gfn`, in place of what was there. The account was charged; when this
+    /// fails the memory is freed and the caller takes the charge back.
+    #[inline]
+    pub fn populate(&mut self, gfn: Gfn, block: ClearBlock) -> Result<(), Errno> {
+        self.map(gfn, block.mfn(), block.pages(), Attributes::RAM)?;
+        block.give_to(self.p2m.owner);
+        Ok(())
+    }
+
+    /// Maps memory that is the domain's already. `EINVAL` if some of it is not.
+    pub fn map_own(&mut self, gfn: Gfn, mfn: Mfn, pages: Pages) -> Result<(), Errno> {
+        let frames = memory().frames(mfn, pages).ok_or(Errno::EINVAL)?;
+        let owner = self.p2m.owner;
+        let is_own = |state: State| state.kind() == Kind::Ram && state.owner() == owner;
+        if !frames.iter().all(|frame| is_own(frame.state())) {
+            return Err(Errno::EINVAL);
+        }
+        self.map(gfn, mfn, pages, Attributes::RAM)
+    }
+
+    /// The domain gives up its memory at one guest frame; a direct-mapped domain only unmaps it. `EINVAL` where
+    /// nothing is, or a device; `ENXIO` where another's page is.
+    #[inline]
+    pub fn give_page(&mut self, gfn: Gfn) -> Result<(), Errno> {
+        let Some(leaf) = self.edit.lookup(gfn) else { return Err(Errno::EINVAL) };
+        match leaf.page_type() {
+            PageType::Ram | PageType::RamRo | PageType::SharedXen => {
+                self.unmap_page(gfn, &leaf, self.ram_given())
+            }
+            PageType::GrantRw | PageType::GrantRo | PageType::Foreign => Err(Errno::ENXIO),
+            PageType::Mmio => Err(Errno::EINVAL),
+        }
+    }
+
+    /// The same for 2^`order` frames from `gfn` on, a multiple of that. Stops at the first that fails, like Xen.
+    pub fn give(&mut self, gfn: Gfn, order: u32) -> Result<(), Errno> {
+        let Some(pages) = Pages::from_order(order) else { return Err(Errno::EINVAL) };
+        let end = gfn.checked_add(pages).ok_or(Errno::EINVAL)?;
+        let mut at = gfn;
+        while at < end {
+            match self.edit.lookup(at) {
+                Some(leaf) if leaf.gfn() == at && leaf.end() <= end && leaf.size() != BlockSize::Page4K => {
+                    self.give_block(&leaf)?;
+                    at = leaf.end();
+                }
+                _ => {
+                    self.give_page(at)?;
+                    at = at.wrapping_add(Pages::ONE);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give_block(&mut self, leaf: &Leaf) -> Result<(), Errno> {
+        match leaf.page_type() {
+            PageType::Ram | PageType::RamRo => {}
+            PageType::SharedXen => return Err(Errno::EBUSY),
+            PageType::GrantRw | PageType::GrantRo | PageType::Foreign => return Err(Errno::ENXIO),
+            PageType::Mmio => return Err(Errno::EINVAL),
+        }
+        let ram = self.ram_given();
+        let waiting = &mut self.waiting;
+        self.edit
+            .unmap(leaf.gfn(), leaf.size().pages(), |unmapped| {
+                waiting.note(unmapped.peek(), ram);
+            })
+            .map_err(errno)
+    }
+
+    #[inline]
+    fn ram_given(&self) -> Ram {
+        if self.p2m.is_direct_mapped { Ram::Keep } else { Ram::Give }
+    }
+
+    // ---- others' pages and devices ----
+
+    /// Maps a page of another domain, not executable, in place of what was at `gfn`. The mapping keeps the reference.
+    pub fn map_foreign(&mut self, gfn: Gfn, page: PageRef, writable: bool) -> Result<(), Errno> {
+        self.map_referenced(gfn, page, writable, PageType::Foreign)
+    }
+
+    /// Maps a page that another domain granted, not executable, in place of what was at `gfn`. The mapping keeps the
+    /// reference.
+    pub fn map_grant(&mut self, gfn: Gfn, page: PageRef, writable: bool) -> Result<(), Errno> {
+        let page_type = if writable { PageType::GrantRw } else { PageType::GrantRo };
+        self.map_referenced(gfn, page, writable, page_type)
+    }
+
+    /// Shows a page of EL2's to the guest, not executable, in place of what was at `gfn`. `EBUSY` while the page is
+    /// shown at another place: the guest must unmap it there first.
+    pub fn map_shared(&mut self, gfn: Gfn, page: &PageRef) -> Result<(), Errno> {
+        if page.frame().mapped_at().is_some() {
+            return Err(Errno::EBUSY);
+        }
+        self.map_referenced(gfn, page.clone(), true, PageType::SharedXen)?;
+        page.frame().set_mapped_at(Some(gfn));
+        Ok(())
+    }
+
+    fn map_referenced(
+        &mut self,
+        gfn: Gfn,
+        page: PageRef,
+        writable: bool,
+        page_type: PageType,
+    ) -> Result<(), Errno> {
+        let access = if writable { Access::RW } else { Access::R };
+        self.map(gfn, page.mfn(), Pages::ONE, Attributes::new(access, MemoryType::NormalWb, page_type))?;
+        page.into_mapping();
+        Ok(())
+    }
+
+    /// Maps what is no memory of EL2's or a domain's: registers, or memory that was reserved at boot. `EPERM` for
+    /// anything that the frame table calls otherwise.
+    pub fn map_device(
+        &mut self,
+        gfn: Gfn,
+        mfn: Mfn,
+        pages: Pages,
+        attributes: Attributes,
+    ) -> Result<(), Errno> {
+        if !memory().is_unmanaged(mfn, pages) {
+            return Err(Errno::EPERM);
+        }
+        self.map(gfn, mfn, pages, attributes.with_page_type(PageType::Mmio))
+    }
+
+    // ---- removal ----
+
+    /// Unmaps one guest frame, whatever is there; the domain's own memory stays its own. `ENOENT` where nothing is,
+    /// `EBUSY` when the batch can take no more references.
+    pub fn unmap(&mut self, gfn: Gfn) -> Result<(), Errno> {
+        let leaf = self.edit.lookup(gfn).ok_or(Errno::ENOENT)?;
+        self.unmap_page(gfn, &leaf, Ram::Keep)
+    }
+
+    /// Unmaps the page that a grant put at `gfn`. `EINVAL` unless it is `mfn`, mapped by grant; `EBUSY` when the
+    /// batch can take no more references.
+    pub fn unmap_grant(&mut self, gfn: Gfn, mfn: Mfn) -> Result<(), Errno> {
+        match self.edit.lookup(gfn) {
+            Some(leaf)
+                if matches!(leaf.page_type(), PageType::GrantRw | PageType::GrantRo)
+                    && leaf.mfn_of(gfn) == mfn =>
+            {
+                self.unmap_page(gfn, &leaf, Ram::Keep)
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn unmap_page(&mut self, gfn: Gfn, leaf: &Leaf, ram: Ram) -> Result<(), Errno> {
+        if !self.waiting.has_room(leaf) {
+            return Err(Errno::EBUSY);
+        }
+        if let Some(unmapped) = self.edit.unmap_page(gfn).map_err(errno)? {
+            self.waiting.note(unmapped.peek(), ram);
+        }
+        Ok(())
+    }
+
+    // ---- mapping ----
+
+    #[inline]
+    fn map(&mut self, gfn: Gfn, mfn: Mfn, pages: Pages, attributes: Attributes) -> Result<(), Errno> {
+        let mapped = match pages {
+            Pages::ONE => self.edit.map_page(gfn, mfn, attributes),
+            _ => self.edit.map(gfn, mfn, pages, attributes),
+        };
+        match mapped {
+            Ok(()) => {}
+            Err(Error::Mapped(_)) => self.replace(gfn, mfn, pages, attributes)?,
+            Err(error) => return Err(errno(error)),
+        }
+        if let Some(last) = gfn.checked_add(pages.saturating_sub(Pages::ONE)) {
+            *self.highest = last.max(*self.highest);
+        }
+        Ok(())
+    }
+
+    /// Maps where something is mapped. Break-before-make is the edit's business: it invalidates in between.
+    #[inline(never)]
+    fn replace(&mut self, gfn: Gfn, mfn: Mfn, pages: Pages, attributes: Attributes) -> Result<(), Errno> {
+        for page in 0..pages.get() {
+            let at = gfn.wrapping_add(Pages::new(page));
+            let Some(leaf) = self.edit.lookup(at) else { continue };
+            // A page mapped where it is already, as a direct-mapped domain's is, is no loss of the page.
+            let same = leaf.mfn_of(at) == mfn.wrapping_add(Pages::new(page));
+            let ram = if same { Ram::Keep } else { self.ram_given() };
+            self.unmap_page(at, &leaf, ram)?;
+        }
+        self.edit.map(gfn, mfn, pages, attributes).map_err(errno)
+    }
+}
