@@ -10,6 +10,8 @@
 #   # expect: REGEX            must be on the console (extended regular expression, one line)
 #   # reject: REGEX            must not be on the console
 #   # after: COMMAND           on the host, after; must succeed
+#   # command: COMMAND         instead of scripts/run, for a command that is to be tested to the letter; what follows
+#                              the variant's name is then ${options[@]}
 #
 # A script of comments alone boots without a script: its `run` lines then say what is to boot, and when to stop
 # (--until). In dom0 the files of tests/scenarios/dom0 are in /, and /scenario.env tells $hypervisor, $variant, $smp,
@@ -36,13 +38,16 @@ scenario_names() {
 # run_scenario FILE:VARIANT HYPERVISOR LOG: 0 passed, 1 failed, 3 skipped. Says why in the last line of its output.
 run_scenario() {
     local file=$SCENARIOS/${1%%:*}.sh variant=${1#*:} hypervisor=$2 log=$3
-    local line options=() smp=2 gic=2 work status=0 i reason=""
+    local line timeout options=() smp=2 gic=2 work status=0 i reason=""
     if ! grep -qw -- "$hypervisor" <<<"$(header "$file" hypervisors | grep . || echo nacelle xen)"; then
         echo "not for $hypervisor"
         return 3
     fi
     work=$(mktemp -d "$BUILD/scenario.XXXXXX")
-    while read -r line; do eval "$line"; done < <(header "$file" host) >"$log" 2>&1
+    : >"$log"
+    while read -r line; do
+        eval "$line" </dev/null >>"$log" 2>&1 || reason="'$line' failed on the host"
+    done < <(header "$file" host)
     line=$(header "$file" run | sed -n "s/^$variant: *//p")
     eval "options=($line)"
     for i in "${!options[@]}"; do
@@ -58,10 +63,16 @@ run_scenario() {
             SOAK_SECONDS "${SOAK_SECONDS:-120}" >"$work/overlay/scenario.env"
         options+=(--overlay "$work/overlay" --exec "$file")
     fi
-    line=$(header "$file" timeout)
-    "$ROOT/scripts/run" --no-build --hypervisor "$hypervisor" --timeout "${line:-120}" \
-        "${options[@]}" >>"$log" 2>&1 || status=$?
-    ((status == 0)) || reason="status $status"
+    timeout=$(header "$file" timeout)
+    line=$(header "$file" command)
+    if [[ -n $line ]]; then
+        eval "timeout -k 5 ${timeout:-120} $line" </dev/null >>"$log" 2>&1 || status=$?
+    else
+        "$ROOT/scripts/run" --no-build --hypervisor "$hypervisor" --timeout "${timeout:-120}" \
+            "${options[@]}" >>"$log" 2>&1 || status=$?
+    fi
+    ((status == 0)) || reason="${reason:+$reason; }status $status"
+    sed -i 's/\r//g' "$log"
     while read -r line; do
         grep -qE -- "$line" "$log" || reason="${reason:+$reason; }no line matches '$line'"
     done < <(header "$file" expect)
@@ -69,7 +80,7 @@ run_scenario() {
         ! grep -qE -- "$line" "$log" || reason="${reason:+$reason; }a line matches '$line'"
     done < <(header "$file" reject)
     while read -r line; do
-        eval "$line" >>"$log" 2>&1 || reason="${reason:+$reason; }'$line' failed"
+        eval "$line" </dev/null >>"$log" 2>&1 || reason="${reason:+$reason; }'$line' failed on the host"
     done < <(header "$file" after)
     rm -rf "$work"
     line=$(sed -n 's/^FAIL: //p' "$log" | tr '\n' ';')

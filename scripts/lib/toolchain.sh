@@ -53,9 +53,9 @@ debian)
 *) die "NACELLE_TOOLCHAIN must be rustup or debian, not '$TOOLCHAIN'" ;;
 esac
 
-CARGO_OUT=${CARGO_TARGET_DIR:-$ROOT/target}
 OBJCOPY=
 for OBJCOPY in aarch64-linux-gnu-objcopy llvm-objcopy rust-objcopy; do have "$OBJCOPY" && break; done
+NM=${OBJCOPY%objcopy}nm
 
 # The pin that both ways allow: not older than Cargo.toml's rust-version.
 assert_rust_version() {
