@@ -146,6 +146,7 @@ mmu_on:
 unsafe extern "C" {
     static _image_start: u8;
     static _image_end: u8;
+    static _data_start: u8;
     fn secondary_entry();
 }
 
@@ -162,6 +163,16 @@ pub fn secondary_entry_address() -> u64 {
 /// The memory the image occupies, `.bss` and stacks included.
 pub fn image() -> Range {
     Range { start: &raw const _image_start as u64, end: &raw const _image_end as u64 }
+}
+
+/// A checksum of the program's code and constants, which nothing may change.
+pub fn checksum_of_constants() -> u64 {
+    let length = &raw const _data_start as usize - image().start as usize;
+    // SAFETY: code and constants are initialized and, once relocated, written by nobody.
+    let bytes = unsafe { slice::from_raw_parts(&raw const _image_start, length) };
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -150,6 +150,8 @@ extern "C" fn exception(frame: &mut Frame) {
         }
         SYNCHRONOUS | SERROR if GUARDED.load(Ordering::Relaxed) => {
             CAUGHT.store(frame.esr | 1 << 63, Ordering::Relaxed);
+            // One exception per access: a second one is a surprise.
+            GUARDED.store(false, Ordering::Relaxed);
             if frame.kind == SYNCHRONOUS {
                 frame.elr = frame.elr.wrapping_add(4);
             }

@@ -28,7 +28,7 @@ pub mod hypercall;
 pub mod io;
 pub mod machine;
 #[cfg(target_os = "none")]
-mod paging;
+pub mod paging;
 #[cfg(target_os = "none")]
 pub mod psci;
 pub mod random;

@@ -20,10 +20,13 @@ const NORMAL: u64 = BLOCK | 1 << 10 | 3 << 8;
 const DEVICE: u64 = BLOCK | 1 << 10 | 1 << 2 | 1 << 53 | 1 << 54;
 const GIB: u64 = 30;
 
+/// The gibibyte that is never mapped, the last one: any address whose bits 38 to 30 are these faults at stage 1.
+pub const UNMAPPED_GIB: u64 = 511;
+
 /// Fills the table with the MMU off: memory around `image` and `tree`, devices everywhere else. Called by the entry code.
 #[unsafe(no_mangle)]
 extern "C" fn fill_identity_map(image: u64, tree: u64) {
-    for (index, entry) in IDENTITY_MAP.0.iter().enumerate() {
+    for (index, entry) in IDENTITY_MAP.0.iter().take(UNMAPPED_GIB as usize).enumerate() {
         let address = (index as u64) << GIB;
         let kind = if index as u64 == image >> GIB || index as u64 == tree >> GIB { NORMAL } else { DEVICE };
         entry.store(address | kind, Ordering::Relaxed);
@@ -34,7 +37,7 @@ extern "C" fn fill_identity_map(image: u64, tree: u64) {
 /// removed and its translations invalidated before the new one appears; nothing uses these addresses yet.
 pub fn map_memory(banks: &[Range]) {
     for bank in banks {
-        for index in (bank.start >> GIB)..=(bank.end.saturating_sub(1) >> GIB) {
+        for index in (bank.start >> GIB)..=(bank.end.saturating_sub(1) >> GIB).min(UNMAPPED_GIB - 1) {
             let Some(entry) = IDENTITY_MAP.0.get(index as usize) else { continue };
             let wanted = index << GIB | NORMAL;
             if entry.load(Ordering::Relaxed) != wanted {

@@ -92,6 +92,8 @@ pub mod sched {
     pub const BLOCK: u64 = 1;
     pub const SHUTDOWN: u64 = 2;
     pub const POLL: u64 = 3;
+    pub const REMOTE_SHUTDOWN: u64 = 4;
+    pub const WATCHDOG: u64 = 6;
     pub const SHUTDOWN_POWEROFF: u32 = 0;
 }
 
