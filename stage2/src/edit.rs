@@ -25,7 +25,8 @@ impl<T> Unflushed<T> {
         &self.0
     }
 
-    /// What it is, to be used again. The token is that of the batch which handed this out.
+    /// What it is, to be used again. The token is that of the batch which handed this out, or of a later one of the
+    /// same tables; which of two domains' batches gave it is not in its type.
     #[inline]
     pub fn open(self, _flushed: &Flushed) -> T {
         self.0
@@ -74,7 +75,8 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
 
     /// Ends the batch: at most one invalidation, and what was unmapped may be used again. Dropping the batch does
     /// the same without giving the token.
-    #[inline]
+    // Not inlined: the call passes the batch by reference, where inlining would copy it first.
+    #[inline(never)]
     pub fn finish(mut self) -> Flushed {
         self.close();
         core::mem::forget(self);

@@ -29,12 +29,18 @@ pub trait TableMemory {
     fn publish(&self);
 }
 
-/// The TLBs, as far as one domain's stage 2 is concerned: the implementer knows the domain's `VTTBR_EL2`.
+/// The TLBs, as far as one domain's stage 2 is concerned: the implementer knows the domain's VMID.
 ///
 /// On return the invalidation has completed on all CPUs of the inner shareable domain. All earlier writes have been
-/// [published](TableMemory::publish). Under nVHE a CPU whose `VTTBR_EL2` is not the domain's writes it first (and
-/// `isb`), and restores it after; a domain without a VMID of the current generation has no entry that could ever be
-/// used again, and needs nothing.
+/// [published](TableMemory::publish).
+///
+/// Under nVHE these operations act on the VMID in `VTTBR_EL2`. A CPU that has another loaded writes the register,
+/// `isb`, invalidates, writes it back, `isb`. For that moment the register need not name the domain's root: with an
+/// all-invalid one nothing can be walked speculatively into the TLB, so it does no harm if the VMID meanwhile went to
+/// another domain. A domain whose VMID is of an old generation has nothing cached under a VMID it will ever use,
+/// unless it is still loaded on a CPU.
+///
+/// Cortex-A76 up to r3p0 (erratum 1286807) needs each operation and its `dsb` twice.
 pub trait Tlb {
     /// Drops what the TLBs hold for `pages` from `start` on: final entries of stage 2, the entries of tables on the
     /// way (so `ipas2e1is`, not `ipas2le1is`), and everything combined with stage 1. One operation per `stride`

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  unmapped:  gfn .. gfn      the frames whose entries were made invalid; stride: the smallest of them
-//!  retired:   gfn .. gfn      what the unlinked tables used to cover; they wait in a list through their entry 0
+//!  retired:   table ▶ table   the tables unlinked, in a list through their entry 0; each covered a frame above
 //! ```
 //! An envelope may hold frames that owe nothing; then an invalidation comes early or is larger than needed, never
 //! too small.
 
 use crate::addr::{BlockSize, Gfn, Pa, Pages};
 use crate::memory::Tlb;
+use crate::tables::{level_order, level_size};
 
 /// By-IPA operations worth issuing before dropping the whole VMID is cheaper: each broadcasts, and the refill of a
 /// working set costs a few hundred walks.
@@ -44,7 +45,6 @@ impl Envelope {
 /// The debt of one batch.
 pub(crate) struct Pending {
     unmapped: Envelope,
-    retired: Envelope,
     stride: BlockSize,
     /// The head of the list of unlinked tables.
     pub(crate) retired_tables: Option<Pa>,
@@ -54,12 +54,7 @@ impl Pending {
     /// No debt. A function, not a constant: a constant of this size is copied from memory by a call.
     #[inline]
     pub(crate) fn none() -> Self {
-        Self {
-            unmapped: Envelope::EMPTY,
-            retired: Envelope::EMPTY,
-            stride: BlockSize::Block1G,
-            retired_tables: None,
-        }
+        Self { unmapped: Envelope::EMPTY, stride: BlockSize::Block1G, retired_tables: None }
     }
 
     /// A leaf of `size` at `gfn` was made invalid or got another access.
@@ -75,15 +70,18 @@ impl Pending {
         self.stride = self.stride.min(stride);
     }
 
-    /// The table that covered `pages` from `gfn` on was unlinked. If none of its frames owes an invalidation, one of
-    /// them must from now on, so that the entry of the table itself leaves the walk caches.
+    /// The table at `level` that covered `gfn` was unlinked. If no frame of its extent owes an invalidation, one must
+    /// from now on, so that the entry of the table itself leaves the walk caches, and is not written again before:
+    /// whoever writes it asks whether anything below it [`meets`](Self::meets) the debt.
     #[inline]
-    pub(crate) fn table(&mut self, gfn: Gfn, pages: Pages) {
-        let end = gfn.raw() + pages.get();
-        if !self.unmapped.meets(gfn.raw(), end) {
-            self.range(gfn, Pages::ONE, BlockSize::Page4K);
+    pub(crate) fn table(&mut self, gfn: Gfn, level: u8) {
+        let order = level_order(level - 1);
+        let start = gfn.raw() >> order << order;
+        if !self.unmapped.meets(start, start + (1 << order)) {
+            self.range(Gfn::new(start), Pages::ONE, BlockSize::Page4K);
         }
-        self.retired.include(gfn.raw(), end);
+        // At least one operation per extent of such a table.
+        self.stride = self.stride.min(level_size(level - 1));
     }
 
     #[inline]
@@ -91,11 +89,10 @@ impl Pending {
         self.unmapped.is_empty()
     }
 
-    /// Whether the TLBs may hold a translation for one of `pages` from `gfn` on, or a table that covered it.
+    /// Whether the TLBs may hold a translation for one of `pages` from `gfn` on, or a table for just these.
     #[inline]
     pub(crate) fn meets(&self, gfn: Gfn, pages: Pages) -> bool {
-        let end = gfn.raw() + pages.get();
-        self.unmapped.meets(gfn.raw(), end) || self.retired.meets(gfn.raw(), end)
+        self.unmapped.meets(gfn.raw(), gfn.raw() + pages.get())
     }
 
     /// Pays: by IPA when few operations do, else the whole VMID.

@@ -286,7 +286,8 @@ impl Tables {
     /// Takes a dead domain's mappings down, handing each to `release`, and frees the tables below the root. Entries
     /// cost one of `budget` each; call until [`Progress::Done`], then [`free`](Self::free).
     ///
-    /// No vCPU of the domain runs or will run. So one invalidation at the start is enough: nothing refills the TLBs,
+    /// No vCPU of the domain runs or will run, and no CPU has its root in `VTTBR_EL2`, where even an idle CPU would
+    /// walk it speculatively. So one invalidation at the start is enough: nothing refills the TLBs,
     /// and `release` may hand the memory to others at once.
     pub fn teardown<M: TableMemory, T: Tlb>(
         &mut self,

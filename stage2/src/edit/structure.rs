@@ -114,8 +114,7 @@ impl<M: TableMemory, T: Tlb> Edit<'_, M, T> {
             self.memory.write(parent, index, Descriptor::INVALID.raw());
             self.memory.write(table, 0, retired_link(self.pending.retired_tables));
             self.pending.retired_tables = Some(table);
-            let order = level_order(level - 1);
-            self.pending.table(Gfn::new(gfn.raw() >> order << order), Pages::new(1 << order));
+            self.pending.table(gfn, level);
             self.tables.statistics.tables -= 1;
             level -= 1;
             if self.add_to_count(&path, level, -1) != Some(0) {

@@ -195,6 +195,16 @@ fn a_refused_map_changes_nothing() {
     assert_eq!(result, Err(Error::NoMemory), "a split needs a table");
     assert_eq!(fixture.statistics().blocks_2m, 1);
     fixture.memory.limit_allocations(None);
+    fixture
+        .batch(|edit| edit.map(Gfn::new(BLOCK), Mfn::new(0x80000 + BLOCK), Pages::new(BLOCK), RAM))
+        .0
+        .unwrap();
+    fixture.memory.limit_allocations(Some(1));
+    let mut unmapped = 0;
+    let (result, _) = fixture.batch(|edit| edit.unmap(Gfn::new(3), Pages::new(BLOCK), |_| unmapped += 1));
+    assert_eq!((result, unmapped), (Err(Error::NoMemory), 0), "the second of two splits failed");
+    assert_eq!(fixture.statistics().blocks_2m, 2, "the first was undone");
+    fixture.memory.limit_allocations(None);
     let limit = fixture.tables.geometry().gfn_limit();
     for (gfn, mfn, pages) in [
         (limit, Mfn::ZERO, 1),
