@@ -75,8 +75,7 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
 
     /// Ends the batch: at most one invalidation, and what was unmapped may be used again. Dropping the batch does
     /// the same without giving the token.
-    // Not inlined: the call passes the batch by reference, where inlining would copy it first.
-    #[inline(never)]
+    #[inline]
     pub fn finish(mut self) -> Flushed {
         self.close();
         core::mem::forget(self);
@@ -228,7 +227,7 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
     }
 
     /// Unmaps everything from `from` on until `budget`, which each inspected entry costs one of, is used up; then
-    /// returns where to go on. `from` is zero or what the last call returned.
+    /// returns where to go on. `from` is zero or what the last call returned; a leaf it lies in goes as a whole.
     pub fn drain(&mut self, from: Gfn, budget: &mut u64, sink: impl FnMut(Unflushed<Leaf>)) -> Option<Gfn> {
         self.leave();
         self.unmap_leaves(from, self.tables.geometry().gfn_limit(), budget, sink)
@@ -317,10 +316,15 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
     }
 
     /// Pays what is owed to the TLBs, then frees the tables that were unlinked.
+    #[inline]
     fn flush(&mut self) {
-        if self.pending.is_empty() {
-            return;
+        if !self.pending.is_empty() {
+            self.pay();
         }
+    }
+
+    #[inline(never)]
+    fn pay(&mut self) {
         self.memory.publish();
         self.unpublished = false;
         self.pending.invalidate(self.tlb);

@@ -97,10 +97,10 @@ impl Pending {
 
     /// Pays: by IPA when few operations do, else the whole VMID.
     pub(crate) fn invalidate<T: Tlb>(&self, tlb: &mut T) {
-        let mask = self.stride.pages().get() - 1;
-        let start = self.unmapped.start & !mask;
-        let pages = self.unmapped.end - start;
-        if pages.div_ceil(mask + 1) <= BY_IPA_LIMIT {
+        // Leaves are aligned to their size, so the envelope is to the smallest.
+        let Envelope { start, end } = self.unmapped;
+        let pages = end - start;
+        if pages.div_ceil(self.stride.pages().get()) <= BY_IPA_LIMIT {
             tlb.invalidate_range(Gfn::new(start).ipa(), Pages::new(pages), self.stride);
         } else {
             tlb.invalidate_all();

@@ -244,7 +244,7 @@ impl<M: TableMemory, T: Tlb> Edit<'_, M, T> {
         }
     }
 
-    /// Unmaps the leaves in `from..end`, none of which straddles an end. Returns where the budget was used up.
+    /// Unmaps the leaves that reach into `from..end`, as a whole. Returns where the budget was used up.
     pub(super) fn unmap_leaves(
         &mut self,
         from: Gfn,
@@ -283,14 +283,15 @@ impl<M: TableMemory, T: Tlb> Edit<'_, M, T> {
             *budget -= 1;
             if path.entry.is_valid() {
                 let size = level_size(path.level);
+                let base = Gfn::new(gfn.raw() >> order << order);
                 let (table, index) = path.at(path.level);
                 self.memory.write(table, index, Descriptor::INVALID.raw());
                 *self.tables.statistics.of_size(size) -= 1;
-                self.pending.leaf(gfn, size);
+                self.pending.leaf(base, size);
                 if self.add_to_count(&path, path.level, -1) == Some(0) {
                     self.retire_table(gfn, path.level);
                 }
-                sink(Unflushed(Leaf::new(gfn, size, path.entry)));
+                sink(Unflushed(Leaf::new(base, size, path.entry)));
             }
             gfn = Gfn::new(((gfn.raw() >> order) + 1) << order);
         }

@@ -299,6 +299,21 @@ fn teardown_is_preemptible_and_leaves_nothing() {
 }
 
 #[test]
+fn draining_from_within_a_block_takes_the_block() {
+    let mut fixture = Fixture::with_ram(2 * BLOCK);
+    let (taken, _) = fixture.batch(|edit| {
+        let mut taken = Vec::new();
+        assert_eq!(
+            edit.drain(Gfn::new(7), &mut { 1 }, |leaf| taken.push(*leaf.peek())),
+            Some(Gfn::new(BLOCK))
+        );
+        taken
+    });
+    assert_eq!((taken.len(), taken[0].gfn(), taken[0].size()), (1, Gfn::ZERO, BlockSize::Block2M));
+    assert_eq!(fixture.statistics().mapped(), Pages::new(BLOCK));
+}
+
+#[test]
 fn tables_in_use_are_not_freed() {
     let mut fixture = Fixture::with_ram(1);
     assert!(fixture.tables.free(&mut fixture.memory).is_err());
