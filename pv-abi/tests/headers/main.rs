@@ -2,9 +2,10 @@
 //!
 //! The headers are those of Debian's `libxen-dev`. The C cross compiler turns a table of `sizeof`, `offsetof` and
 //! constant expressions into data; nothing of it runs. Adding a type or a number is one line in `structures.rs` or
-//! `numbers.rs`.
+//! `numbers.rs`. `manual.rs` compares the ABI manual with the same numbers.
 
 mod compiler;
+mod manual;
 mod numbers;
 mod structures;
 
