@@ -3,19 +3,20 @@
 # hypervisors: nacelle
 # timeout: 30
 # host: head -c 1048576 /dev/urandom >"$work/noise"
-# host: head -c 4096 "$BUILD/kernel" >"$work/cut-kernel"
-# host: qemu-system-aarch64 -machine virt,virtualization=on,gic-version=2,dumpdtb="$work/virt.dtb" -cpu cortex-a72 -smp 2 -m 3072
+# host: head -c 4194304 "$BUILD/kernel" | gzip -1 | head -c 1048576 >"$work/cut-kernel"
+# host: qemu-system-aarch64 -nodefaults -machine virt,virtualization=on,gic-version=2,dumpdtb="$work/virt.dtb" -cpu cortex-a72 -smp 2 -m 3072
 # host: cp "$work/virt.dtb" "$work/no-gic.dtb"; fdtput -r "$work/no-gic.dtb" /intc@8000000
 # host: cp "$work/virt.dtb" "$work/no-memory.dtb"; fdtput -r "$work/no-memory.dtb" /memory@40000000
 # host: cp "$work/virt.dtb" "$work/no-timer.dtb"; fdtput -r "$work/no-timer.dtb" /timer
-# run: no-dom0-module: --kernel none --until "no dom0 kernel"
-# run: kernel-is-noise: --kernel "$work/noise" --until "dom0 kernel.*(not|no) "
-# run: kernel-is-cut: --kernel "$work/cut-kernel" --until "dom0 kernel.*(cut|short|truncated|incomplete)"
-# run: bundle-is-noise: --kernel none --qemu-arg=-initrd --qemu-arg="$work/noise" --until "no dom0 kernel|bundle"
-# run: dom0-mem-beyond-ram: --dom0-mem 64G --until "dom0_mem"
-# run: console-unknown: --append "dtuart=/nothing@0" --until "console: no device tree node or alias"
-# run: option-value-wrong: --append "loglvl=perhaps" --until "loglvl"
-# run: number-wrong: --append "dom0_max_vcpus=many" --until "dom0_max_vcpus"
+# run: no-dom0-module: --kernel none --until "[Nn]o .*kernel"
+# run: kernel-is-noise: --kernel "$work/noise" --until "kernel: not an arm64 Image"
+# run: kernel-is-cut: --kernel "$work/cut-kernel" --until "kernel: the compressed data are (cut off|corrupt)"
+# run: bundle-is-noise: --kernel none --qemu-arg=-initrd --qemu-arg="$work/noise" --until "bundle: not a cpio archive"
+# run: dom0-mem-beyond-ram: --dom0-mem 64G --until "dom0_mem.*(more|exceed|larger|only|too|free)"
+# run: console-unknown: --append "console=nothing" --until "console=nothing: no such console"
+# run: uart-unknown: --append "dtuart=/nothing@0" --until "no device tree node or alias ./nothing@0"
+# run: option-value-wrong: --append "loglvl=perhaps" --until "loglvl=perhaps: bad value"
+# run: number-wrong: --append "dom0_max_vcpus=many" --until "dom0_max_vcpus=many: bad value"
 # run: no-gic: --dtb "$work/no-gic.dtb" --bundle --until "no interrupt controller"
 # run: no-memory: --dtb "$work/no-memory.dtb" --bundle --until "describes no memory"
 # run: no-timer: --dtb "$work/no-timer.dtb" --bundle --until "no generic timer"

@@ -1,11 +1,11 @@
 # dom0's own devices: an ext4 disk written and read under load with checksums, the network, all CPUs busy at once.
 #
 # run: gic2: --gic 2 --smp 2 --disk "$work/disk" --net "tftp=$work/tftp,guestfwd=tcp:10.0.2.100:7-cmd:tee $work/received"
-# run: gic3: --gic 3 --smp 4 --disk "$work/disk" --net "tftp=$work/tftp,guestfwd=tcp:10.0.2.100:7-cmd:tee $work/received"
+# run: gic3: --gic 3 --smp 2 --disk "$work/disk" --net "tftp=$work/tftp,guestfwd=tcp:10.0.2.100:7-cmd:tee $work/received"
 # timeout: 300
 # host: mkdir "$work/files" "$work/tftp"
 # host: head -c 67108864 /dev/urandom >"$work/files/given"; (cd "$work/files" && md5sum given >given.md5)
-# host: head -c 4194304 /dev/urandom >"$work/tftp/file"; (cd "$work/tftp" && md5sum file >file.md5)
+# host: head -c 1048576 /dev/urandom >"$work/tftp/file"; (cd "$work/tftp" && md5sum file >file.md5)
 # host: truncate -s 256M "$work/disk"; mkfs.ext4 -q -d "$work/files" "$work/disk"
 # reject: ^FAIL
 # after: e2fsck -fn "$work/disk"
@@ -41,9 +41,9 @@ check "the router answers" ping -c 5 -W 5 10.0.2.2
 cd /tmp || fail "no /tmp"
 check "TFTP gives a file" tftp -g -b 1428 -r file 10.0.2.2
 check "TFTP gives its checksum" tftp -g -r file.md5 10.0.2.2
-check "4 MiB by UDP arrive whole" md5sum -c file.md5
+check "1 MiB by UDP arrive whole" md5sum -c file.md5
 nc 10.0.2.100 7 <file >echoed
-check "4 MiB by TCP come back whole" cmp file echoed
+check "1 MiB by TCP come back whole" cmp file echoed
 
 now=$(jiffies_busy | tr '\n' ' ')
 i=0
