@@ -3,6 +3,8 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 BUILD=$ROOT/build
+# Where Debian keeps depmod, modprobe and mkfs.ext4, outside a user's path.
+PATH=$PATH:/usr/sbin:/sbin
 # Shared by all clones on a machine: the packages downloaded once.
 CACHE=${NACELLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nacelle}
 
