@@ -8,13 +8,18 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pv_abi::domid::DomId;
+use pv_abi::sched::ShutdownReason;
+use pv_abi::xen::Virq;
 use spin::{Once, RwLock, mutex::TicketMutex};
 
-use crate::event::EventChannels;
+use crate::arch;
+use crate::event::{self, EventChannels};
 use crate::grant::GrantTable;
 use crate::mm::account::PageAccount;
 use crate::p2m::P2m;
+use crate::sched;
 use crate::vcpu::{Vcpu, VcpuId};
+use crate::vgic::VirtualGic;
 
 static DOMAINS: RwLock<BTreeMap<DomId, Arc<Domain>>> = RwLock::new(BTreeMap::new());
 
@@ -37,6 +42,8 @@ pub struct Domain {
     pub events: TicketMutex<EventChannels>,
     /// Grants it gives. Lock inside.
     pub grants: GrantTable,
+    /// Its interrupt controller. Lock inside.
+    pub vgic: VirtualGic,
     /// HVM parameters by index (public/hvm/params.h).
     pub hvm_params: TicketMutex<[u64; HVM_PARAMS]>,
     /// `vm_assist` bits that are on.
@@ -67,7 +74,7 @@ pub struct DomainConfig {
 
 impl Domain {
     /// A domain without memory or vCPUs. `p2m` is its (empty) address space.
-    pub fn new(config: &DomainConfig, p2m: P2m) -> Self {
+    pub fn new(config: &DomainConfig, p2m: P2m, vgic: VirtualGic) -> Self {
         Self {
             id: config.id,
             is_control: config.is_control,
@@ -76,6 +83,7 @@ impl Domain {
             p2m,
             events: TicketMutex::new(EventChannels::new(config.max_event_ports)),
             grants: GrantTable::new(config.max_grant_frames),
+            vgic,
             hvm_params: TicketMutex::new([0; HVM_PARAMS]),
             vm_assist: AtomicU32::new(0),
             pause_count: AtomicU32::new(0),
@@ -105,6 +113,23 @@ impl Domain {
     /// Whether anything but the scheduler keeps it from running.
     pub fn is_runnable(&self) -> bool {
         self.pause_count.load(Ordering::Acquire) == 0 && !self.is_shut_down.load(Ordering::Acquire)
+    }
+}
+
+/// Stops a domain for good, with the reason it gave or earned. The control domain takes the machine with it.
+pub fn shut_down(domain: &Domain, reason: ShutdownReason) {
+    domain.shutdown_code.store(reason as u32, Ordering::Relaxed);
+    if domain.is_shut_down.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    if domain.is_control {
+        arch::shut_down_machine(reason);
+    }
+    for vcpu in domain.vcpus() {
+        sched::pause(vcpu);
+    }
+    if let Some(control) = control_domain() {
+        event::send_global_virq(&control, Virq::DomExc);
     }
 }
 

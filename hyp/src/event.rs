@@ -16,3 +16,9 @@ impl VcpuEvents {
         Self {}
     }
 }
+
+/// Raises a global virtual interrupt in a domain, if it bound it.
+pub fn send_global_virq(_domain: &crate::domain::Domain, _virq: pv_abi::xen::Virq) {}
+
+/// The time-out of a vCPU's poll has passed.
+pub fn poll_timeout(_vcpu: &alloc::sync::Arc<crate::vcpu::Vcpu>) {}

@@ -30,6 +30,7 @@ pub mod event;
 pub mod grant;
 pub mod hypercall;
 pub mod image;
+pub mod keys;
 pub mod mm;
 pub mod p2m;
 pub mod sched;

@@ -12,6 +12,7 @@ use crate::arch;
 use crate::domain::Domain;
 use crate::event::VcpuEvents;
 use crate::sched;
+use crate::timer;
 
 /// Number of a vCPU within its domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,8 +41,6 @@ pub mod request {
     pub const FLUSH_INTERRUPTS: u32 = 1 << 0;
     /// Let the scheduler choose again.
     pub const RESCHEDULE: u32 = 1 << 1;
-    /// Save this vCPU's state and leave it unloaded (migration, pause, destruction).
-    pub const UNLOAD: u32 = 1 << 2;
 }
 
 /// One virtual CPU.
@@ -52,6 +51,8 @@ pub struct Vcpu {
     /// Switched on by PSCI; set before it starts, cleared when it is off and its registers are saved.
     pub is_up: AtomicBool,
     requests: AtomicU32,
+    /// When it must be woken, or one of its timers fires.
+    pub deadlines: timer::Deadlines,
     /// The scheduler's part.
     pub sched: sched::Entity,
     /// Where its `vcpu_info` is and how events reach it.
@@ -68,6 +69,7 @@ impl Vcpu {
             domain: Arc::downgrade(domain),
             is_up: AtomicBool::new(false),
             requests: AtomicU32::new(0),
+            deadlines: timer::Deadlines::new(),
             sched: sched::Entity::new(),
             events: VcpuEvents::new(),
             arch,
@@ -109,7 +111,9 @@ pub fn kick(vcpu: &Arc<Vcpu>, bits: u32) {
     }
 }
 
-/// The event upcall: the vCPU looks at its pending events soon.
+/// The event upcall: an edge of the interrupt that the guest was told (`GUEST_EVTCHN_PPI`).
 pub fn raise_upcall(vcpu: &Arc<Vcpu>) {
-    kick(vcpu, request::FLUSH_INTERRUPTS);
+    if let (Some(domain), Some(intid)) = (vcpu.domain(), gic::IntId::ppi(pv_abi::arch_arm::GUEST_EVTCHN_PPI - 16)) {
+        crate::vgic::pulse(&domain, vcpu.id, intid);
+    }
 }

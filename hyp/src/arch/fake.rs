@@ -16,6 +16,7 @@ use std::vec::Vec;
 thread_local! {
     static CLOCK: Cell<u64> = const { Cell::new(0) };
     static CPU: Cell<usize> = const { Cell::new(0) };
+    static SHUTDOWN: Cell<Option<pv_abi::sched::ShutdownReason>> = const { Cell::new(None) };
     static PREEMPT: Cell<bool> = const { Cell::new(false) };
     static KICKS: RefCell<Vec<CpuId>> = const { RefCell::new(Vec::new()) };
     static PAGES: RefCell<BTreeMap<u64, std::boxed::Box<[u8; 4096]>>> = const { RefCell::new(BTreeMap::new()) };
@@ -163,16 +164,15 @@ pub mod phys {
     }
 
     /// Makes pages EL2's own for Rust objects, zeroed, for good; where they are in EL2's address space. Here they come
-    /// from the host's heap.
+    /// from the host's heap, as aligned as a block of that size is.
     ///
     /// # Safety
     /// See the module; and the pages are never used through another function of it.
     pub unsafe fn zeroed_storage(_first: Mfn, count: Pages) -> NonNull<u8> {
-        #[derive(Clone)]
-        #[repr(align(4096))]
-        struct Page(#[allow(dead_code)] [u8; 4096]);
-        let storage = std::vec![Page([0; 4096]); count.get() as usize].leak();
-        NonNull::from(storage).cast()
+        let bytes = (count.get() as usize * 4096).max(4096);
+        let layout = std::alloc::Layout::from_size_align(bytes, bytes.next_power_of_two()).unwrap();
+        // SAFETY: the size is not zero.
+        NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).unwrap()
     }
 
     /// Clears whole pages.
@@ -280,3 +280,25 @@ pub mod guest {
 /// The machine's part of a vCPU: none here.
 #[derive(Debug, Default)]
 pub struct VcpuState;
+
+/// The console's UART: discards what is written.
+pub mod uart {
+    /// Writes bytes.
+    pub fn write(_bytes: &[u8]) {}
+}
+
+/// Sets where a vCPU that is down will start, and with what in X0.
+pub fn start_vcpu(_vcpu: &crate::vcpu::Vcpu, _entry: u64, _context: u64) {}
+
+/// Powers the machine off, or resets it. Here: remembers that it was asked to.
+pub fn shut_down_machine(reason: pv_abi::sched::ShutdownReason) {
+    SHUTDOWN.set(Some(reason));
+}
+
+/// What [`shut_down_machine`] was last called with.
+pub fn machine_shutdown() -> Option<pv_abi::sched::ShutdownReason> {
+    SHUTDOWN.get()
+}
+
+/// Sets when this CPU's EL2 timer fires for [`crate::timer`]; `None`: not at all.
+pub fn set_deadline(_when: Option<Ticks>) {}

@@ -1,0 +1,73 @@
+//! ARMv8-A at EL2, without VHE: everything that only the real machine has.
+//!
+//! The items named at the end are those that `arch/fake.rs` has too.
+
+mod boot;
+mod el2_map;
+mod entry;
+mod id_registers;
+mod inject;
+pub mod irq;
+mod mmio;
+mod panic;
+mod percpu;
+pub mod phys;
+mod power;
+mod run;
+mod smp;
+mod symbols;
+mod sysreg;
+mod sysreg_trap;
+mod timer;
+pub mod tlb;
+mod trap;
+pub mod uart;
+mod vcpu;
+mod vectors;
+
+use alloc::sync::Arc;
+
+use pv_abi::sched::ShutdownReason;
+
+use crate::cpu::CpuId;
+use crate::vcpu::Vcpu;
+
+pub use irq::{interrupt_pending, kick};
+pub use timer::{counter_frequency, now, set_deadline};
+pub use vcpu::VcpuState;
+
+/// The CPU this code runs on.
+#[inline]
+pub fn cpu_id() -> CpuId {
+    percpu::this().id()
+}
+
+/// Addresses of the vCPU that is loaded on this CPU.
+pub mod guest {
+    pub use super::vcpu::translate;
+}
+
+/// Sets where a vCPU that is down will start, and with what in X0.
+pub fn start_vcpu(vcpu: &Arc<Vcpu>, entry: u64, context: u64) {
+    // SAFETY: the caller holds the vCPU's `is_up` flag while the scheduler has it down, and it was unloaded before the
+    // flag fell: nobody else touches its registers.
+    unsafe { vcpu.arch.start_at(entry, context) };
+}
+
+/// Powers the machine off, or resets it.
+pub fn shut_down_machine(reason: ShutdownReason) -> ! {
+    match reason {
+        ShutdownReason::Reboot | ShutdownReason::Watchdog => {
+            log::info!("Hardware Dom0 shutdown: rebooting machine");
+            if panic::reboots() { power::reset() } else { power::off() }
+        }
+        ShutdownReason::Crash => {
+            log::error!("Hardware Dom0 crashed: {}", if panic::reboots() { "rebooting machine" } else { "halting machine" });
+            if panic::reboots() { power::reset() } else { power::off() }
+        }
+        ShutdownReason::Poweroff | ShutdownReason::Suspend | ShutdownReason::SoftReset => {
+            log::info!("Hardware Dom0 halted: halting machine");
+            power::off()
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! From the early map to the first guest: what the boot CPU does, in order.
+
+use arrayvec::ArrayVec;
+use gic::phys::PhysGic;
+use gic::IntId;
+use log::{error, info, warn};
+use spin::{Once, mutex::TicketMutex};
+use stage2::{Geometry, Pa, Pages};
+
+use crate::cmdline::{self, Options};
+use crate::cpu::{CpuId, MAX_CPUS};
+use crate::devicetree::{DeviceTree, PaRange};
+use crate::discovery::{self, Conduit, Gic, Machine, Mpidr, Pl011};
+use crate::mm::{self, MemoryRange};
+use crate::{console, sched};
+
+use super::el2_map::{self, Map, Use};
+use super::sysreg::{read, write};
+use super::{irq, panic, percpu, power, run, smp, uart, vcpu, vectors};
+
+/// Magic number of a flattened device tree, big-endian.
+const FDT_MAGIC: u32 = 0xd00d_feed;
+/// The most that the Image protocol lets a device tree have.
+const FDT_MAX: usize = 2 << 20;
+/// PL011s of the machines in scope, for a message when no device tree names one: QEMU's virt, the Raspberry Pi 4.
+const LAST_RESORT_UARTS: [u64; 2] = [0x0900_0000, 0xfe20_1000];
+
+static MAP: Once<TicketMutex<Map>> = Once::new();
+
+/// The tree that the firmware passed, if `address` points at one.
+///
+/// # Safety
+/// `address` is mapped for [`FDT_MAX`] bytes, or the MMU is off; nothing changes that memory any more.
+unsafe fn blob(address: u64) -> Result<&'static [u8], &'static str> {
+    if address == 0 || address % 8 != 0 {
+        return Err("no device tree: x0 holds no 8-byte aligned address");
+    }
+    // SAFETY: aligned and mapped by the caller's promise.
+    let header = unsafe { core::slice::from_raw_parts(address as *const u32, 2) };
+    if u32::from_be(header[0]) != FDT_MAGIC {
+        return Err("no device tree: what x0 points at does not begin with 0xd00dfeed");
+    }
+    let size = u32::from_be(header[1]) as usize;
+    if size > FDT_MAX {
+        return Err("the device tree says it is larger than 2 MiB");
+    }
+    // SAFETY: within what the caller promises, and constant from now on.
+    Ok(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
+}
+
+/// The machine was entered at EL1 or EL3. The MMU is off; only this CPU runs; nothing but the message can be done.
+#[unsafe(no_mangle)]
+extern "C" fn wrong_exception_level(dtb: u64, level: u64) -> ! {
+    // SAFETY: the MMU is off.
+    let console = unsafe { blob(dtb) }
+        .ok()
+        .and_then(|blob| DeviceTree::new(blob).ok())
+        .and_then(|tree| discovery::uart(&tree, None).ok().flatten());
+    let text = match level {
+        1 => "Nacelle must be entered at EL2, but was entered at EL1 (QEMU: -machine virtualization=on). Stopped.\n",
+        3 => "Nacelle must be entered at EL2, but was entered at EL3: start it from firmware. Stopped.\n",
+        _ => "Nacelle must be entered at EL2. Stopped.\n",
+    };
+    if let Some(Pl011 { registers, .. }) = console {
+        // SAFETY: the device tree says so, the MMU is off, and nobody else runs.
+        unsafe { uart::early(registers.start, text) };
+    }
+    power::stop_this_cpu()
+}
+
+/// Says why nothing can be done, where no console is known yet, and stops.
+fn stop_without_console(map: Option<&mut Map>, text: &str) -> ! {
+    if let Some(map) = map {
+        for registers in LAST_RESORT_UARTS {
+            let _ = map.map(registers, registers, 4096, Use::Device);
+        }
+        map.publish();
+    }
+    for registers in LAST_RESORT_UARTS {
+        // SAFETY: on one of the machines this is the UART; on another it may be anything, but nothing runs after this.
+        unsafe { uart::last_resort(Pa::new(registers), text) };
+    }
+    power::stop_this_cpu()
+}
+
+/// Says why Nacelle cannot start, on the console, and stops.
+fn stop(reason: core::fmt::Arguments<'_>) -> ! {
+    error!("{reason}");
+    error!("Nacelle cannot start. Stopped.");
+    power::stop_this_cpu()
+}
+
+/// Where `_head` enters Rust: early map, boot stack.
+#[unsafe(no_mangle)]
+extern "C" fn boot_cpu(dtb: u64) -> ! {
+    // SAFETY: the address of the vector table.
+    unsafe { write!("vbar_el2", vectors::vectors as *const () as u64) };
+    percpu::init(CpuId::BOOT);
+
+    // SAFETY: `early_tables` mapped two blocks of 2 MiB from the one that holds `dtb`.
+    let tree = unsafe { blob(dtb) }.map_err(Err).and_then(|blob| DeviceTree::new(blob).map_err(Ok));
+    let tree = match tree {
+        Ok(tree) => tree,
+        Err(error) => {
+            use core::fmt::Write;
+            let mut text = arrayvec::ArrayString::<200>::new();
+            let _ = match error {
+                Ok(error) => write!(text, "Nacelle: bad device tree: {error}. Stopped.\n"),
+                Err(error) => write!(text, "Nacelle: {error}. Stopped.\n"),
+            };
+            stop_without_console(el2_map::early().as_mut(), &text)
+        }
+    };
+    start(&tree, dtb)
+}
+
+fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
+    let chosen = discovery::chosen(tree);
+    let bootargs = chosen.as_ref().map_or("", |chosen| chosen.bootargs);
+    let options = cmdline::parse(bootargs);
+    let uart = discovery::uart(tree, options.dtuart);
+    let machine = Machine::discover(tree, Mpidr::new(read!("mpidr_el1")));
+
+    let map = match build_map(machine.as_ref().ok(), uart.as_ref().ok().and_then(|u| u.as_ref()), tree, dtb) {
+        Ok(map) => map,
+        Err(_) => stop_without_console(el2_map::early().as_mut(), "Nacelle: not enough table pages. Stopped.\n"),
+    };
+    // SAFETY: the map holds this image, with the stack in use, all RAM, the device tree, and the devices used below.
+    unsafe { el2_map::switch(&map) };
+    MAP.call_once(|| TicketMutex::new(map));
+
+    if options.console != cmdline::Console::None
+        && let Ok(Some(uart)) = &uart
+    {
+        // SAFETY: a PL011 by the device tree, mapped as a device just now, and not given to any guest.
+        unsafe { uart::init(uart.registers.start) };
+    }
+    console::init(options.loglvl.always, options.guest_loglvl.limited);
+    panic::set_reboot(!options.noreboot);
+    banner();
+    report(&options);
+    if let Err(error) = &uart {
+        warn!("console: {error}");
+    }
+    let machine = match machine {
+        Ok(machine) => machine,
+        Err(error) => stop(format_args!("device tree: {error}")),
+    };
+    let uart = uart.ok().flatten();
+    power::init(match machine.psci {
+        Some(psci) if psci.cpu_on_0_1.is_none() => match psci.conduit {
+            Conduit::Smc => power::Conduit::Smc,
+            Conduit::Hvc => power::Conduit::Hvc,
+        },
+        _ => power::Conduit::None,
+    });
+    if options.has_errors() {
+        stop(format_args!("a command-line option has a bad value (above)"));
+    }
+    init_memory(&machine, tree, dtb);
+    init_gic(&machine, uart.as_ref());
+
+    let geometry = Geometry::from_id_aa64mmfr0(read!("id_aa64mmfr0_el1"));
+    // SAFETY: no guest runs yet.
+    unsafe { vcpu::init_cpu(geometry.vtcr()) };
+    if let Err(error) = irq::init_cpu(CpuId::BOOT) {
+        stop(format_args!("interrupt controller: {error}"));
+    }
+    percpu::set_online();
+    map_stacks(machine.cpus.len());
+    sched::init(sched::CpuMask::only(CpuId::BOOT));
+    let online = smp::start_all(&machine.cpus, geometry.vtcr());
+    sched::init(online);
+
+    if let Err(error) = crate::dom0::start(tree, &machine, &options, uart.as_ref(), geometry, online) {
+        stop(format_args!("dom0: {error}"));
+    }
+    uart::enable_receive_interrupt();
+    crate::keys::announce_input(false);
+    enter_run_loop()
+}
+
+fn banner() {
+    info!("Nacelle {} (Xen 4.17 ABI), at {:#x}", env!("CARGO_PKG_VERSION"), el2_map::image().start);
+    info!("CPU {:#010x}, counter at {} Hz", read!("midr_el1"), read!("cntfrq_el0"));
+}
+
+fn report(options: &Options<'_>) {
+    for problem in &options.problems {
+        if problem.is_error() {
+            error!("{problem}");
+        } else {
+            warn!("{problem}");
+        }
+    }
+    if options.problems_dropped != 0 {
+        warn!("{} more problems with the command line", options.problems_dropped);
+    }
+}
+
+/// EL2's final map: the image, RAM but for what must not be mapped, the devices that Nacelle drives.
+fn build_map(
+    machine: Option<&Machine<'_>>,
+    uart: Option<&Pl011>,
+    tree: &DeviceTree<'_>,
+    dtb: u64,
+) -> Result<Map, el2_map::MapError> {
+    let mut map = Map::new()?;
+    let image = el2_map::image();
+    image.map_into(&mut map)?;
+    if let Some(machine) = machine {
+        let mut holes: ArrayVec<(u64, u64), { discovery::MAX_RESERVED + 1 }> = ArrayVec::new();
+        holes.push((image.start, image.end));
+        for reserved in machine.reserved.iter().filter(|r| r.no_map) {
+            let range = reserved.range.page_cover();
+            holes.push((range.start.raw(), range.start.raw() + range.size()));
+        }
+        for bank in &machine.memory {
+            map_around(&mut map, bank.start.raw(), bank.start.raw() + bank.size(), &holes)?;
+        }
+        for range in machine.gic.ranges() {
+            map_device(&mut map, &range)?;
+        }
+    } else {
+        // Only enough to say what is wrong: the tree's text may be part of the message.
+        let _ = map.map(dtb, dtb, tree.blob().len() as u64, Use::ReadOnly);
+    }
+    if let Some(uart) = uart {
+        map_device(&mut map, &uart.registers)?;
+    }
+    map.publish();
+    Ok(map)
+}
+
+fn map_device(map: &mut Map, range: &PaRange) -> Result<(), el2_map::MapError> {
+    let range = range.page_cover();
+    map.map(range.start.raw(), range.start.raw(), range.size(), Use::Device)
+}
+
+/// Maps `[start, end)` as RAM, without the holes.
+fn map_around(map: &mut Map, start: u64, end: u64, holes: &[(u64, u64)]) -> Result<(), el2_map::MapError> {
+    let mut at = start;
+    while at < end {
+        if let Some(&(_, hole_end)) = holes.iter().find(|&&(from, to)| from <= at && at < to) {
+            at = hole_end;
+            continue;
+        }
+        let next = holes.iter().map(|&(from, _)| from).filter(|&from| from > at).fold(end, u64::min);
+        map.map(at, at, next - at, Use::Data)?;
+        at = next;
+    }
+    Ok(())
+}
+
+fn init_memory(machine: &Machine<'_>, tree: &DeviceTree<'_>, dtb: u64) {
+    const RESERVED: usize = 2 * discovery::MAX_RESERVED;
+    let range = |range: &PaRange| {
+        let cover = range.page_cover();
+        MemoryRange { start: cover.start, pages: Pages::covering_bytes(cover.size()) }
+    };
+    let banks: ArrayVec<MemoryRange, { discovery::MAX_BANKS }> = machine.memory.iter().map(range).collect();
+    let image = el2_map::image();
+    let own = [(image.start, image.end - image.start), (dtb, tree.blob().len() as u64)];
+    let mut reserved: ArrayVec<MemoryRange, RESERVED> = ArrayVec::new();
+    let occupied = own
+        .iter()
+        .filter_map(|&(start, size)| PaRange::new(Pa::new(start), size))
+        .chain(machine.occupied());
+    for occupied in occupied {
+        if reserved.try_push(range(&occupied)).is_err() {
+            stop(format_args!("memory: more than {RESERVED} reserved ranges"));
+        }
+    }
+    // SAFETY: the banks are RAM by the device tree, mapped by `build_map`; all that is in use so far is reserved.
+    if let Err(error) = unsafe { mm::init(&banks, &reserved) } {
+        stop(format_args!("memory: {error}"));
+    }
+    for bank in &machine.memory {
+        info!("RAM: {:#x} - {:#x}", bank.start.raw(), bank.start.raw() + bank.size());
+    }
+}
+
+fn init_gic(machine: &Machine<'_>, uart: Option<&Pl011>) {
+    let physical = match &machine.gic {
+        // SAFETY: the frames of the GIC by the device tree, mapped as devices by `build_map`; nobody else drives it.
+        Gic::V2 { gicd, gicc, gich, gicv, .. } => unsafe {
+            PhysGic::v2(address(gicd), address(gicc), address(gich), address(gicv))
+        },
+        Gic::V3 { gicd, redistributors, .. } => {
+            let regions: ArrayVec<(usize, usize), { discovery::MAX_REDISTRIBUTORS }> =
+                redistributors.iter().map(|range| (address(range), range.size() as usize)).collect();
+            // SAFETY: as above.
+            unsafe { PhysGic::v3(address(gicd), &regions) }
+        }
+    };
+    let physical = match physical {
+        Ok(physical) => physical,
+        Err(error) => stop(format_args!("interrupt controller: {error}")),
+    };
+    let maintenance = match &machine.gic {
+        Gic::V2 { maintenance, .. } | Gic::V3 { maintenance, .. } => maintenance.intid,
+    };
+    let lines = [machine.timer.virtual_.intid, machine.timer.hypervisor.intid, maintenance].map(IntId::new);
+    let [Some(virtual_timer), Some(hypervisor_timer), Some(maintenance)] = lines else {
+        stop(format_args!("device tree: an interrupt number of the timer or the GIC is out of range"))
+    };
+    let uart = uart.and_then(|uart| uart.interrupt).and_then(|interrupt| IntId::new(interrupt.intid));
+    irq::init(physical, irq::Lines { virtual_timer, hypervisor_timer, maintenance, uart });
+}
+
+fn address(range: &PaRange) -> usize {
+    range.start.raw() as usize
+}
+
+/// Gives each CPU its stack: frames mapped into the stack window, below each an unmapped guard.
+fn map_stacks(cpus: usize) {
+    let Some(map) = MAP.get() else { return };
+    let mut map = map.lock();
+    let order = (el2_map::STACK_SIZE / 4096).ilog2();
+    for id in (0..cpus.min(MAX_CPUS)).filter_map(CpuId::new) {
+        let Some(block) = mm::memory().allocate(order) else { stop(format_args!("no memory for the stack of {id}")) };
+        let pa = block.into_hypervisor().pa().raw();
+        let va = el2_map::stack_top(id) - el2_map::STACK_SIZE;
+        if map.map(va, pa, el2_map::STACK_SIZE, Use::Data).is_err() {
+            stop(format_args!("no table pages for the stack of {id}"));
+        }
+    }
+    map.publish();
+}
+
+/// Leaves the boot stack for this CPU's own, and with it everything that only boot needed.
+fn enter_run_loop() -> ! {
+    let top = el2_map::stack_top(CpuId::BOOT);
+    // SAFETY: `map_stacks` mapped the stack; nothing on the old one is used again, as the callee does not return.
+    unsafe {
+        core::arch::asm!("mov sp, {}", "mov x29, xzr", "mov x30, xzr", "b {}", in(reg) top, sym run_loop,
+            options(noreturn))
+    }
+}
+
+extern "C" fn run_loop() -> ! {
+    run::run_loop()
+}

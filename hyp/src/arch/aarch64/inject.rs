@@ -1,0 +1,54 @@
+//! Exceptions that Nacelle raises in a guest: undefined instruction, external abort.
+//!
+//! As hardware would at EL1 (DDI 0487 D1.3): state to ELR_EL1, SPSR_EL1, ESR_EL1, FAR_EL1; then the vector.
+
+use super::sysreg::{read, write};
+
+const PSTATE_EL1H_MASKED: u64 = 0x3c5;
+const IL: u64 = 1 << 25;
+
+fn enter_el1(syndrome: u64) {
+    let spsr = read!("spsr_el2");
+    let vector = match spsr & 0x1f {
+        // From EL1 with SP_EL1, from EL1 with SP_EL0, from EL0 in AArch64, from EL0 in AArch32 (M[4]).
+        0b00101 => 0x200,
+        0b00100 => 0x000,
+        0b00000 => 0x400,
+        _ => 0x600,
+    };
+    // SAFETY: EL1 state of the loaded guest, and where it continues.
+    unsafe {
+        write!("elr_el1", read!("elr_el2"));
+        write!("spsr_el1", spsr);
+        write!("esr_el1", syndrome);
+        write!("elr_el2", read!("vbar_el1").wrapping_add(vector));
+        write!("spsr_el2", PSTATE_EL1H_MASKED);
+    }
+}
+
+fn is_from_el0() -> bool {
+    matches!(read!("spsr_el2") & 0x1f, 0b00000 | 0b10000..)
+}
+
+/// Undefined instruction (EC 0): what trapped does not exist for the guest. `esr` gives the instruction's length.
+pub fn undefined(esr: u64) {
+    enter_el1(esr & IL);
+}
+
+/// Synchronous external abort at `far`: nothing is there. `data` tells a data access from an instruction fetch.
+pub fn external_abort(far: u64, data: bool, is_write: bool) {
+    const SYNCHRONOUS_EXTERNAL: u64 = 0x10;
+    // EC 0x20/0x21 instruction, 0x24/0x25 data; the odd ones are without a change of exception level.
+    let class = 0x20 + if data { 4 } else { 0 } + u64::from(!is_from_el0());
+    let wnr = if data && is_write { 1 << 6 } else { 0 };
+    // SAFETY: EL1 state of the loaded guest.
+    unsafe { write!("far_el1", far) };
+    enter_el1(class << 26 | IL | wnr | SYNCHRONOUS_EXTERNAL);
+}
+
+/// A virtual SError for the loaded guest, which takes it when it has them unmasked (DDI 0487 D1.3.6).
+pub fn serror() {
+    use super::sysreg::hcr;
+    // SAFETY: HCR_EL2.VSE acts on the guest only; hardware clears it when the guest takes it.
+    unsafe { write!("hcr_el2", read!("hcr_el2") | hcr::VSE) };
+}

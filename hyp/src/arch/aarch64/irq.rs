@@ -1,0 +1,340 @@
+//! Interrupts: the physical ones that arrive, whose they are, and the virtual GIC of the loaded vCPU.
+//!
+//! One physical interrupt is served per exit; if more are pending, the guest exits again at once.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use gic::phys::{CpuTarget, PhysGic};
+use gic::{CpuInterfaceState, Frame, Host, IntId, Kicks, SgiRegister, Trigger, VcpuIndex};
+use spin::{Once, mutex::TicketMutex};
+
+use crate::console::{self, Input};
+use crate::cpu::{CpuId, MAX_CPUS};
+use crate::domain::{self, Domain};
+use crate::vcpu::{VcpuId, request};
+use crate::{event, keys, sched, vgic};
+
+use super::percpu::{self, Loaded};
+use super::{timer, uart};
+
+/// The SGI that makes a CPU look at its requests.
+const KICK: Option<IntId> = IntId::sgi(0);
+
+static GIC: Once<PhysGic> = Once::new();
+static TARGETS: [Once<CpuTarget>; MAX_CPUS] = [const { Once::new() }; MAX_CPUS];
+static LINES: Once<Lines> = Once::new();
+/// SPIs that go to the control domain under the same number: bit = INTID.
+static ROUTED: [AtomicU32; 32] = [const { AtomicU32::new(0) }; 32];
+/// Changing a trigger is a read-modify-write of a shared register.
+static TRIGGERS: TicketMutex<()> = TicketMutex::new(());
+
+/// The physical interrupts that Nacelle itself uses.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines {
+    /// EL1 virtual timer.
+    pub virtual_timer: IntId,
+    /// EL2 physical timer.
+    pub hypervisor_timer: IntId,
+    /// Virtual CPU interface maintenance.
+    pub maintenance: IntId,
+    /// The console's UART.
+    pub uart: Option<IntId>,
+}
+
+/// The part of a vCPU's interrupt state that is in the hardware while it is loaded.
+#[derive(Debug, Default)]
+pub struct VirtualInterface {
+    state: CpuInterfaceState,
+}
+
+impl VirtualInterface {
+    /// At reset.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Installs the machine's GIC. Once, by the boot CPU.
+pub fn init(gic: PhysGic, lines: Lines) {
+    GIC.call_once(|| gic);
+    LINES.call_once(|| lines);
+}
+
+/// Sets up this CPU's part of the GIC.
+pub fn init_cpu(cpu: CpuId) -> Result<(), gic::phys::GicError> {
+    let (Some(gic), Some(lines)) = (GIC.get(), LINES.get()) else { return Err(gic::phys::GicError::NotAGic) };
+    let target = gic.init_cpu()?;
+    TARGETS[cpu.index()].call_once(|| target);
+    for line in [lines.virtual_timer, lines.hypervisor_timer, lines.maintenance] {
+        gic.enable(line);
+    }
+    if cpu == CpuId::BOOT
+        && let Some(uart) = lines.uart
+    {
+        gic.route(uart, target);
+        gic.enable(uart);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn physical() -> &'static PhysGic {
+    // Guests run only after `init`; should that break, it is EL2's own invariant.
+    GIC.get().expect("the GIC is set up before any CPU enters the run loop")
+}
+
+/// The first SPI number that does not exist, for a virtual GIC of the same size.
+pub fn spi_count() -> u32 {
+    physical().limit().saturating_sub(32)
+}
+
+/// The machine's GIC version.
+pub fn version() -> gic::Version {
+    physical().version()
+}
+
+/// Makes `cpu` leave its guest or its sleep.
+#[inline]
+pub fn kick(cpu: CpuId) {
+    if let (Some(target), Some(intid)) = (TARGETS[cpu.index()].get(), KICK) {
+        physical().send_sgi(*target, intid);
+    }
+}
+
+/// Gives an SPI of the machine to the control domain, under its own number; the guest enables it when it likes.
+pub fn route_to_control(domain: &Domain, intid: IntId, trigger: Trigger) -> bool {
+    let gic = physical();
+    gic.disable(intid);
+    {
+        let _held = TRIGGERS.lock();
+        gic.set_trigger(intid, trigger);
+    }
+    let word = (intid.get() / 32) as usize;
+    let mut host = DomainHost { domain };
+    if word >= ROUTED.len() || !domain.vgic.lock().attach_hw(VcpuIndex::new(0), intid, Some(intid), &mut host) {
+        return false;
+    }
+    ROUTED[word].fetch_or(1 << (intid.get() % 32), Ordering::Release);
+    true
+}
+
+/// The physical distributor on behalf of a domain's virtual one.
+struct DomainHost<'a> {
+    domain: &'a Domain,
+}
+
+impl Host for DomainHost<'_> {
+    fn enable(&mut self, pintid: IntId) {
+        physical().enable(pintid);
+    }
+
+    fn disable(&mut self, pintid: IntId) {
+        physical().disable(pintid);
+    }
+
+    fn set_trigger(&mut self, pintid: IntId, trigger: Trigger) {
+        let _held = TRIGGERS.lock();
+        physical().set_trigger(pintid, trigger);
+    }
+
+    fn route(&mut self, pintid: IntId, vcpu: VcpuIndex) {
+        if let Some(vcpu) = self.domain.vcpu(VcpuId::new(vcpu.get()))
+            && let Some(target) = TARGETS[vcpu.sched.home().index()].get()
+        {
+            physical().route(pintid, *target);
+        }
+    }
+}
+
+/// Acknowledges and serves one pending physical interrupt; `false` if there is none.
+pub fn serve() -> bool {
+    let gic = physical();
+    let Some(acknowledged) = gic.acknowledge() else { return false };
+    let intid = acknowledged.intid();
+    gic.end(acknowledged);
+    let Some(lines) = LINES.get() else { return false };
+    let cpu = percpu::this();
+    if intid == lines.virtual_timer {
+        match cpu.loaded() {
+            Some(loaded) => {
+                // Stays active at the physical GIC until the guest deactivates it through its list register.
+                let kicks = loaded.domain.vgic.lock().inject_current(
+                    vgic::index_of(loaded.vcpu.id),
+                    intid,
+                    &mut gic.list_registers(),
+                );
+                vgic::deliver(&loaded.domain, kicks);
+                sched::wake(&loaded.vcpu);
+            }
+            // Its vCPU left and the timer was stopped; the line fell too late.
+            None => gic.deactivate_acknowledged(acknowledged),
+        }
+        return true;
+    }
+    if intid.is_spi() && is_routed(intid) {
+        deliver_spi(cpu.loaded(), intid);
+        return true;
+    }
+    if intid == lines.hypervisor_timer {
+        if timer::fired()
+            && let Some(loaded) = cpu.loaded()
+        {
+            loaded.vcpu.request(request::RESCHEDULE);
+        }
+    } else if intid == lines.maintenance {
+        if let Some(loaded) = cpu.loaded() {
+            let kicks =
+                loaded.domain.vgic.lock().maintain(vgic::index_of(loaded.vcpu.id), &mut gic.list_registers());
+            vgic::deliver(&loaded.domain, kicks);
+        }
+    } else if Some(intid) == lines.uart {
+        receive();
+    } else if !intid.is_sgi() {
+        log::warn!("interrupt {} is nobody's: disabled", intid.get());
+        gic.disable(intid);
+    }
+    gic.deactivate_acknowledged(acknowledged);
+    true
+}
+
+#[inline]
+fn is_routed(intid: IntId) -> bool {
+    ROUTED.get((intid.get() / 32) as usize).is_some_and(|w| w.load(Ordering::Acquire) & 1 << (intid.get() % 32) != 0)
+}
+
+fn deliver_spi(loaded: Option<&Loaded>, intid: IntId) {
+    if let Some(loaded) = loaded.filter(|l| l.domain.is_control) {
+        let kicks = loaded.domain.vgic.lock().inject_current(
+            vgic::index_of(loaded.vcpu.id),
+            intid,
+            &mut physical().list_registers(),
+        );
+        vgic::deliver(&loaded.domain, kicks);
+        // It may be asleep here, with its registers loaded, and the interrupt its own.
+        if loaded.vcpu.sched.state() == sched::State::Blocked && is_pending(loaded) {
+            sched::wake(&loaded.vcpu);
+        }
+    } else if let Some(control) = domain::control_domain() {
+        let kicks = control.vgic.lock().pulse(VcpuIndex::new(0), intid);
+        vgic::deliver(&control, kicks);
+    } else {
+        physical().deactivate(intid);
+    }
+}
+
+fn receive() {
+    let mut for_dom0 = false;
+    while let Some(byte) = uart::read() {
+        match console::input(byte) {
+            Input::Consumed => {}
+            Input::ForDom0 => for_dom0 = true,
+            Input::Key(key) => keys::press(key),
+            Input::Switched(to_nacelle) => keys::announce_input(to_nacelle),
+        }
+    }
+    if for_dom0 && let Some(control) = domain::control_domain() {
+        event::send_global_virq(&control, pv_abi::xen::Virq::Console);
+    }
+}
+
+/// Moves what is pending for the loaded vCPU into its list registers.
+#[inline]
+pub fn flush(loaded: &Loaded) {
+    let kicks = loaded.domain.vgic.lock().flush(vgic::index_of(loaded.vcpu.id), &mut physical().list_registers());
+    vgic::deliver(&loaded.domain, kicks);
+}
+
+/// Whether an interrupt would wake the loaded vCPU from WFI.
+pub fn is_pending(loaded: &Loaded) -> bool {
+    let index = vgic::index_of(loaded.vcpu.id);
+    let (kicks, pending) = {
+        let mut gic = loaded.domain.vgic.lock();
+        let kicks = gic.sync(index, &mut physical().list_registers());
+        (kicks, gic.has_pending(index))
+    };
+    vgic::deliver(&loaded.domain, kicks);
+    pending
+}
+
+/// The guest reads a register of its GIC.
+#[inline]
+pub fn mmio_read(loaded: &Loaded, frame: Frame, offset: u32, width: u8) -> u64 {
+    loaded.domain.vgic.lock().read(
+        vgic::index_of(loaded.vcpu.id),
+        frame,
+        offset,
+        u32::from(width),
+        &mut physical().list_registers(),
+    )
+}
+
+/// The guest writes a register of its GIC.
+#[inline]
+pub fn mmio_write(loaded: &Loaded, frame: Frame, offset: u32, width: u8, value: u64) {
+    let kicks = loaded.domain.vgic.lock().write(
+        vgic::index_of(loaded.vcpu.id),
+        frame,
+        offset,
+        u32::from(width),
+        value,
+        &mut physical().list_registers(),
+        &mut DomainHost { domain: &loaded.domain },
+    );
+    vgic::deliver(&loaded.domain, kicks);
+}
+
+/// The guest writes an SGI register of GICv3.
+#[inline]
+pub fn send_sgi(loaded: &Loaded, register: SgiRegister, value: u64) {
+    let kicks = loaded.domain.vgic.lock().send_sgi(
+        vgic::index_of(loaded.vcpu.id),
+        register,
+        value,
+        &mut physical().list_registers(),
+    );
+    vgic::deliver(&loaded.domain, kicks);
+}
+
+fn each_bit(mut bits: u32, mut f: impl FnMut(IntId)) {
+    while bits != 0 {
+        if let Some(intid) = IntId::new(bits.trailing_zeros()) {
+            f(intid);
+        }
+        bits &= bits - 1;
+    }
+}
+
+/// Puts a vCPU's interrupts into this CPU.
+pub fn load(domain: &Domain, id: VcpuId, interface: &VirtualInterface) {
+    let gic = physical();
+    let index = vgic::index_of(id);
+    let kicks: Kicks = {
+        let mut state = domain.vgic.lock();
+        each_bit(state.in_flight_hw_ppis(index), |ppi| gic.set_active(ppi));
+        gic.restore_interface(&interface.state);
+        gic.enable_virtual(true);
+        state.restore(index, &mut gic.list_registers())
+    };
+    vgic::deliver(domain, kicks);
+}
+
+/// Takes a vCPU's interrupts out of this CPU.
+pub fn unload(domain: &Domain, id: VcpuId, interface: &mut VirtualInterface) {
+    let gic = physical();
+    let index = vgic::index_of(id);
+    let kicks = {
+        let mut state = domain.vgic.lock();
+        gic.save_interface(&mut interface.state);
+        let kicks = state.save(index, &mut gic.list_registers(), &interface.state);
+        gic.enable_virtual(false);
+        each_bit(state.in_flight_hw_ppis(index), |ppi| gic.clear_active(ppi));
+        kicks
+    };
+    vgic::deliver(domain, kicks);
+}
+
+/// Whether an interrupt is pending for this CPU while it is at EL2: ISR_EL1.I or F (DDI 0487 D19.2.66).
+#[inline]
+pub fn interrupt_pending() -> bool {
+    super::sysreg::read!("isr_el1") & 0xc0 != 0
+}

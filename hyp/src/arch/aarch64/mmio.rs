@@ -1,0 +1,87 @@
+//! Stage-2 faults: emulated registers, translations that another CPU is just changing, and accesses to nothing.
+
+use stage2::Ipa;
+
+use crate::console::GUEST;
+
+use super::percpu::Loaded;
+use super::sysreg::{read, write};
+use super::vectors::Context;
+use super::{inject, irq, trap};
+
+/// The faulting IPA. HPFAR_EL2 is valid for translation, access-flag and address-size faults, and for faults on a
+/// stage 1 walk (DDI 0487 D19.2.61); for permission faults stage 1 is asked.
+fn fault_ipa(far: u64, esr: u64) -> Option<Ipa> {
+    const PERMISSION: u64 = 0b0011_00;
+    const S1PTW: u64 = 1 << 7;
+    if esr & 0x3c == PERMISSION && esr & S1PTW == 0 {
+        let guest_par = read!("par_el1");
+        // SAFETY: a stage 1 translation as EL1 would read; changes PAR_EL1 only.
+        unsafe { core::arch::asm!("at s1e1r, {}", "isb", in(reg) far, options(nostack)) };
+        let par = read!("par_el1");
+        // SAFETY: restores what the guest had.
+        unsafe { write!("par_el1", guest_par) };
+        return if par & 1 != 0 { None } else { Some(Ipa::new(par & 0x000f_ffff_ffff_f000 | far & 0xfff)) };
+    }
+    Some(Ipa::new((read!("hpfar_el2") >> 4 & 0xff_ffff_ffff) << 12 | far & 0xfff))
+}
+
+/// Handles a data abort from the guest (EC 0x24).
+pub fn data_abort(loaded: &Loaded, ctx: &mut Context, esr: u64) {
+    const ISV: u64 = 1 << 24;
+    const WNR: u64 = 1 << 6;
+    let far = read!("far_el2");
+    let is_write = esr & WNR != 0;
+    let Some(ipa) = fault_ipa(far, esr) else {
+        // Stage 1 changed under us: let the guest try again.
+        return;
+    };
+    if esr & ISV != 0
+        && let Some((frame, offset)) = loaded.domain.vgic.locate(ipa)
+    {
+        let width = 1u8 << (esr >> 22 & 3);
+        let rt = (esr >> 16 & 0x1f) as usize;
+        if is_write {
+            let value = if rt == 31 { 0 } else { ctx.x[rt] };
+            irq::mmio_write(loaded, frame, offset, width, value);
+        } else {
+            let value = irq::mmio_read(loaded, frame, offset, width);
+            if rt != 31 {
+                ctx.x[rt] = extend(value, width, esr);
+            }
+        }
+        trap::skip_instruction(esr);
+        return;
+    }
+    if loaded.domain.p2m.allows(ipa.gfn(), is_write) {
+        // Another CPU was in the middle of break-before-make: the entry is good now.
+        return;
+    }
+    log::warn!(target: GUEST, "{} v{}: data abort, {} of IPA {:#x} (VA {far:#x}) at {:#x}, ESR {esr:#x}",
+        loaded.domain.id, loaded.vcpu.id.get(), if is_write { "write" } else { "read" }, ipa.raw(), read!("elr_el2"));
+    inject::external_abort(far, true, is_write);
+}
+
+/// Sign (SSE) and width (SF) of a load into a register.
+fn extend(value: u64, width: u8, esr: u64) -> u64 {
+    const SSE: u64 = 1 << 21;
+    const SF: u64 = 1 << 15;
+    if esr & SSE == 0 || width == 8 {
+        return value;
+    }
+    let shift = 64 - 8 * u32::from(width);
+    let signed = ((value << shift) as i64 >> shift) as u64;
+    if esr & SF != 0 { signed } else { signed & 0xffff_ffff }
+}
+
+/// Handles an instruction abort from the guest (EC 0x20).
+pub fn instruction_abort(loaded: &Loaded, esr: u64) {
+    let far = read!("far_el2");
+    let Some(ipa) = fault_ipa(far, esr) else { return };
+    if loaded.domain.p2m.allows_execution(ipa.gfn()) {
+        return;
+    }
+    log::warn!(target: GUEST, "{} v{}: instruction abort at IPA {:#x} (VA {far:#x}), ESR {esr:#x}",
+        loaded.domain.id, loaded.vcpu.id.get(), ipa.raw());
+    inject::external_abort(far, false, false);
+}

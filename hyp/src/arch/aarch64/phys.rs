@@ -1,0 +1,170 @@
+//! Access to physical memory that holds no Rust object: guest pages, page tables, free frames.
+//!
+//! Every function is `unsafe` for one reason: the caller promises that `[pa, pa + len)` is RAM which no Rust
+//! reference covers. EL2 maps all RAM at its physical address. A guest may write the same memory at any time,
+//! so accesses are volatile or atomic, and nothing read is read twice.
+
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use stage2::{Mfn, PAGE_SIZE, Pa, Pages};
+
+macro_rules! scalar {
+    ($($ty:ty, $atomic:ty: $load:ident $store:ident $or:ident $and:ident $cas:ident;)*) => { $(
+        /// Loads (acquire) a naturally aligned value.
+        ///
+        /// # Safety
+        /// See the module.
+        #[inline]
+        pub unsafe fn $load(pa: Pa) -> $ty {
+            // SAFETY: the caller's promise; all concurrent accesses are atomic or the guest's.
+            unsafe { <$atomic>::from_ptr(pa.raw() as *mut $ty) }.load(Ordering::Acquire)
+        }
+        /// Stores (release) a naturally aligned value.
+        ///
+        /// # Safety
+        /// See the module.
+        #[inline]
+        pub unsafe fn $store(pa: Pa, value: $ty) {
+            // SAFETY: the caller's promise; all concurrent accesses are atomic or the guest's.
+            unsafe { <$atomic>::from_ptr(pa.raw() as *mut $ty) }.store(value, Ordering::Release);
+        }
+        /// Sets `bits` atomically; returns the old value.
+        ///
+        /// # Safety
+        /// See the module.
+        #[inline]
+        pub unsafe fn $or(pa: Pa, bits: $ty) -> $ty {
+            // SAFETY: the caller's promise; all concurrent accesses are atomic or the guest's.
+            unsafe { <$atomic>::from_ptr(pa.raw() as *mut $ty) }.fetch_or(bits, Ordering::AcqRel)
+        }
+        /// Keeps only `bits` atomically; returns the old value.
+        ///
+        /// # Safety
+        /// See the module.
+        #[inline]
+        pub unsafe fn $and(pa: Pa, bits: $ty) -> $ty {
+            // SAFETY: the caller's promise; all concurrent accesses are atomic or the guest's.
+            unsafe { <$atomic>::from_ptr(pa.raw() as *mut $ty) }.fetch_and(bits, Ordering::AcqRel)
+        }
+        /// Replaces `old` by `new` atomically; the value found otherwise.
+        ///
+        /// # Safety
+        /// See the module.
+        #[inline]
+        pub unsafe fn $cas(pa: Pa, old: $ty, new: $ty) -> Result<$ty, $ty> {
+            // SAFETY: the caller's promise; all concurrent accesses are atomic or the guest's.
+            unsafe { <$atomic>::from_ptr(pa.raw() as *mut $ty) }
+                .compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+        }
+    )* };
+}
+scalar! {
+    u8, AtomicU8: load_u8 store_u8 fetch_or_u8 fetch_and_u8 compare_exchange_u8;
+    u16, AtomicU16: load_u16 store_u16 fetch_or_u16 fetch_and_u16 compare_exchange_u16;
+    u32, AtomicU32: load_u32 store_u32 fetch_or_u32 fetch_and_u32 compare_exchange_u32;
+    u64, AtomicU64: load_u64 store_u64 fetch_or_u64 fetch_and_u64 compare_exchange_u64;
+}
+
+/// Copies out of physical memory; the range must not cross a page.
+///
+/// # Safety
+/// See the module.
+#[inline]
+pub unsafe fn copy_from(pa: Pa, to: &mut [u8]) {
+    // SAFETY: the source is RAM by the caller's promise, and `to` is a Rust object, so they do not overlap.
+    unsafe { core::ptr::copy_nonoverlapping(pa.raw() as *const u8, to.as_mut_ptr(), to.len()) };
+}
+
+/// Copies into physical memory; the range must not cross a page.
+///
+/// # Safety
+/// See the module.
+#[inline]
+pub unsafe fn copy_to(pa: Pa, from: &[u8]) {
+    // SAFETY: the target is RAM by the caller's promise, and `from` is a Rust object, so they do not overlap.
+    unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), pa.raw() as *mut u8, from.len()) };
+}
+
+/// Copies `len` bytes between two places of physical memory, neither crossing a page.
+///
+/// # Safety
+/// See the module; for both ranges.
+#[inline]
+pub unsafe fn copy(to: Pa, from: Pa, len: usize) {
+    // SAFETY: the caller's promise; `copy` allows overlap.
+    unsafe { core::ptr::copy(from.raw() as *const u8, to.raw() as *mut u8, len) };
+}
+
+/// Clears whole pages.
+///
+/// # Safety
+/// See the module.
+#[inline]
+pub unsafe fn clear_pages(first: Mfn, count: Pages) {
+    let block = zva_block();
+    let start = first.pa().raw();
+    let end = start + count.get() * PAGE_SIZE;
+    if block == 0 {
+        // SAFETY: the caller's promise.
+        unsafe { core::ptr::write_bytes(start as *mut u8, 0, (end - start) as usize) };
+        return;
+    }
+    // A page holds a multiple of eight blocks at any size up to 512 bytes; 2 KiB, the largest that DCZID_EL0 can
+    // name, is not made, and then the plain way below is taken.
+    let mut at = start;
+    if block <= 512 {
+        while at < end {
+            // SAFETY: eight blocks from `at` lie in the range by the sizes above; DC ZVA writes only those.
+            unsafe {
+                core::arch::asm!(
+                    "dc zva, {a}", "add {a}, {a}, {b}", "dc zva, {a}", "add {a}, {a}, {b}",
+                    "dc zva, {a}", "add {a}, {a}, {b}", "dc zva, {a}", "add {a}, {a}, {b}",
+                    "dc zva, {a}", "add {a}, {a}, {b}", "dc zva, {a}", "add {a}, {a}, {b}",
+                    "dc zva, {a}", "add {a}, {a}, {b}", "dc zva, {a}", "add {a}, {a}, {b}",
+                    a = inout(reg) at, b = in(reg) block, options(nostack)
+                );
+            }
+        }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { core::ptr::write_bytes(start as *mut u8, 0, (end - start) as usize) };
+    }
+}
+
+/// Bytes that DC ZVA clears, or 0 where it is prohibited (DCZID_EL0).
+#[inline]
+fn zva_block() -> u64 {
+    let dczid: u64;
+    // SAFETY: reads an identification register.
+    unsafe { core::arch::asm!("mrs {}, dczid_el0", out(reg) dczid, options(nomem, nostack, pure)) };
+    if dczid & 0x10 != 0 { 0 } else { 4 << (dczid & 0xf) }
+}
+
+/// Pages as memory for Rust objects, zeroed.
+///
+/// # Safety
+/// The pages are RAM that nobody else refers to, now or later.
+pub unsafe fn zeroed_storage(first: Mfn, count: Pages) -> core::ptr::NonNull<u8> {
+    // SAFETY: the caller's promise.
+    unsafe { clear_pages(first, count) };
+    // SAFETY: RAM never begins at address 0 here, since frame 0 is reserved or absent.
+    unsafe { core::ptr::NonNull::new_unchecked(first.pa().raw() as *mut u8) }
+}
+
+/// Cleans and invalidates the data cache over a range, to the point of coherency (DDI 0487 D7.5.9): for
+/// memory that somebody will read with caches off.
+pub fn clean_invalidate(pa: Pa, len: usize) {
+    let ctr: u64;
+    // SAFETY: reads an identification register.
+    unsafe { core::arch::asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack, pure)) };
+    let line = 4u64 << (ctr >> 16 & 0xf);
+    let mut at = pa.raw() & !(line - 1);
+    let end = pa.raw() + len as u64;
+    while at < end {
+        // SAFETY: maintenance by address of mapped RAM; contents do not change.
+        unsafe { core::arch::asm!("dc civac, {}", in(reg) at, options(nostack)) };
+        at += line;
+    }
+    // SAFETY: a barrier.
+    unsafe { core::arch::asm!("dsb sy", options(nostack)) };
+}

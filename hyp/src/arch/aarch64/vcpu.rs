@@ -1,0 +1,334 @@
+//! The machine's part of a vCPU: EL1 registers, timers, FP, and moving them into and out of a CPU.
+//!
+//! ```text
+//!            load()                       FP trap
+//!  memory ──────────▶ registers, FP trapped ─────▶ registers and FP
+//!     ▲                        │                         │
+//!     └──────── unload() ──────┴─────────────────────────┘
+//! ```
+//! [`VcpuState`] is touched only by the CPU on which the vCPU is loaded, or, while it is loaded nowhere, by
+//! whoever keeps the scheduler from loading it (its builder, PSCI CPU_ON, a toolstack that paused it).
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+
+use stage2::Pa;
+
+use super::sysreg::{hcr, isb, read, write};
+use super::vectors::Context;
+use crate::time::Ticks;
+
+/// SPSR_EL2 of a vCPU that starts: EL1h, D, A, I, F masked.
+pub const SPSR_START: u64 = 0x3c5;
+/// SCTLR_EL1 at reset: RES1 bits of ARMv8.0, MMU and caches off.
+pub const SCTLR_EL1_RESET: u64 = 0x30d0_0800;
+
+macro_rules! el1_registers {
+    ($($field:ident = $name:literal;)*) => {
+        /// EL1 and EL0 system registers that a guest owns.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct El1Registers {
+            $(#[doc = concat!("`", $name, "`.")] pub $field: u64,)*
+        }
+
+        impl El1Registers {
+            #[inline]
+            fn save(&mut self) {
+                $(self.$field = read!($name);)*
+            }
+
+            /// # Safety
+            /// This CPU runs no guest that relies on the registers' present contents.
+            #[inline]
+            unsafe fn load(&self) {
+                $(
+                    // SAFETY: an EL1 register: it affects only the guest, which is loaded by this.
+                    unsafe { write!($name, self.$field) };
+                )*
+            }
+        }
+    };
+}
+
+el1_registers! {
+    sctlr = "sctlr_el1";
+    actlr = "actlr_el1";
+    cpacr = "cpacr_el1";
+    ttbr0 = "ttbr0_el1";
+    ttbr1 = "ttbr1_el1";
+    tcr = "tcr_el1";
+    mair = "mair_el1";
+    amair = "amair_el1";
+    vbar = "vbar_el1";
+    contextidr = "contextidr_el1";
+    esr = "esr_el1";
+    far = "far_el1";
+    afsr0 = "afsr0_el1";
+    afsr1 = "afsr1_el1";
+    par = "par_el1";
+    elr = "elr_el1";
+    spsr = "spsr_el1";
+    sp_el0 = "sp_el0";
+    sp = "sp_el1";
+    tpidr_el0 = "tpidr_el0";
+    tpidrro_el0 = "tpidrro_el0";
+    tpidr = "tpidr_el1";
+    cntkctl = "cntkctl_el1";
+    csselr = "csselr_el1";
+}
+
+/// FP and SIMD registers.
+#[repr(C, align(16))]
+#[derive(Clone, Debug)]
+pub struct FpRegisters {
+    v: [u128; 32],
+    fpcr: u64,
+    fpsr: u64,
+}
+
+impl FpRegisters {
+    const fn new() -> Self {
+        Self { v: [0; 32], fpcr: 0, fpsr: 0 }
+    }
+
+    fn save(&mut self) {
+        // SAFETY: stores the 32 vector registers and the two control registers to this structure, whose layout
+        // (repr(C)) the offsets follow; FP is not trapped at EL2 when this runs (see `fp_enabled`).
+        unsafe {
+            asm!(
+                ".arch_extension fp", ".arch_extension simd",
+                "stp q0, q1, [{0}, #0]", "stp q2, q3, [{0}, #32]", "stp q4, q5, [{0}, #64]",
+                "stp q6, q7, [{0}, #96]", "stp q8, q9, [{0}, #128]", "stp q10, q11, [{0}, #160]",
+                "stp q12, q13, [{0}, #192]", "stp q14, q15, [{0}, #224]", "stp q16, q17, [{0}, #256]",
+                "stp q18, q19, [{0}, #288]", "stp q20, q21, [{0}, #320]", "stp q22, q23, [{0}, #352]",
+                "stp q24, q25, [{0}, #384]", "stp q26, q27, [{0}, #416]", "stp q28, q29, [{0}, #448]",
+                "stp q30, q31, [{0}, #480]",
+                "mrs {1}, fpcr", "str {1}, [{0}, #512]", "mrs {1}, fpsr", "str {1}, [{0}, #520]",
+                in(reg) self, out(reg) _, options(nostack)
+            );
+        }
+    }
+
+    fn load(&self) {
+        // SAFETY: loads the vector registers, which EL2 code (soft-float) never uses, from this structure.
+        unsafe {
+            asm!(
+                ".arch_extension fp", ".arch_extension simd",
+                "ldp q0, q1, [{0}, #0]", "ldp q2, q3, [{0}, #32]", "ldp q4, q5, [{0}, #64]",
+                "ldp q6, q7, [{0}, #96]", "ldp q8, q9, [{0}, #128]", "ldp q10, q11, [{0}, #160]",
+                "ldp q12, q13, [{0}, #192]", "ldp q14, q15, [{0}, #224]", "ldp q16, q17, [{0}, #256]",
+                "ldp q18, q19, [{0}, #288]", "ldp q20, q21, [{0}, #320]", "ldp q22, q23, [{0}, #352]",
+                "ldp q24, q25, [{0}, #384]", "ldp q26, q27, [{0}, #416]", "ldp q28, q29, [{0}, #448]",
+                "ldp q30, q31, [{0}, #480]",
+                "ldr {1}, [{0}, #512]", "msr fpcr, {1}", "ldr {1}, [{0}, #520]", "msr fpsr, {1}",
+                in(reg) self, out(reg) _, options(nostack)
+            );
+        }
+    }
+}
+
+/// CPTR_EL2 without VHE (DDI 0487 D19.2.34): RES1 bits; TZ and TSM keep SVE and SME away.
+const CPTR_BASE: u64 = 0x33ff | 1 << 8 | 1 << 12;
+/// CPTR_EL2.TCPAC: not set, a guest owns CPACR_EL1. CPTR_EL2.TFP: FP and SIMD trap.
+const CPTR_TFP: u64 = 1 << 10;
+
+/// The emulated EL1 physical timer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PhysicalTimer {
+    /// CNTP_CTL_EL0: ENABLE and IMASK; ISTATUS is computed.
+    pub ctl: u64,
+    /// CNTP_CVAL_EL0.
+    pub cval: u64,
+}
+
+/// The virtual timer of a vCPU that is not loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VirtualTimer {
+    /// CNTV_CTL_EL0.
+    pub ctl: u64,
+    /// CNTV_CVAL_EL0.
+    pub cval: u64,
+}
+
+/// All of it.
+pub struct Machine {
+    /// General registers, PC and PSTATE.
+    pub context: Context,
+    /// EL1 system registers, while not loaded.
+    pub el1: El1Registers,
+    fp: FpRegisters,
+    fp_enabled: bool,
+    /// The virtual timer, while not loaded.
+    pub vtimer: VirtualTimer,
+    /// The physical timer, always.
+    pub ptimer: PhysicalTimer,
+    /// CNTVOFF_EL2.
+    pub counter_offset: u64,
+    /// VMPIDR_EL2.
+    pub vmpidr: u64,
+    /// VPIDR_EL2.
+    pub vpidr: u64,
+    /// The GIC CPU interface's virtual half and list registers, while not loaded.
+    pub gic: super::irq::VirtualInterface,
+}
+
+/// [`Machine`], reached under the rules of the module.
+pub struct VcpuState {
+    machine: UnsafeCell<Machine>,
+}
+
+// SAFETY: `machine` is reached through `machine()` alone, whose contract says by whom.
+unsafe impl Sync for VcpuState {}
+// SAFETY: as above; nothing in it belongs to one CPU.
+unsafe impl Send for VcpuState {}
+
+impl VcpuState {
+    /// Registers as after reset, with the given affinity (VMPIDR_EL2 value) and CNTVOFF_EL2.
+    pub fn new(vmpidr: u64, counter_offset: u64) -> Self {
+        Self {
+            machine: UnsafeCell::new(Machine {
+                context: Context::new(),
+                el1: El1Registers { sctlr: SCTLR_EL1_RESET, ..El1Registers::default() },
+                fp: FpRegisters::new(),
+                fp_enabled: false,
+                vtimer: VirtualTimer::default(),
+                ptimer: PhysicalTimer::default(),
+                counter_offset,
+                vmpidr,
+                vpidr: read!("midr_el1"),
+                gic: super::irq::VirtualInterface::new(),
+            }),
+        }
+    }
+
+    /// The registers.
+    ///
+    /// # Safety
+    /// The caller is the CPU on which the vCPU is loaded, or keeps it from being loaded; and no other reference
+    /// from this function is alive.
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    pub unsafe fn machine(&self) -> &mut Machine {
+        // SAFETY: by the contract nobody else holds a reference.
+        unsafe { &mut *self.machine.get() }
+    }
+
+    /// The registers, for [`super::vectors::enter_guest`].
+    pub fn context(&self) -> *mut Context {
+        // SAFETY: no reference is made; the field lies within the cell.
+        unsafe { &raw mut (*self.machine.get()).context }
+    }
+
+    /// Sets where a vCPU starts and with what in X0, everything else as after reset (PSCI CPU_ON).
+    ///
+    /// # Safety
+    /// As for [`machine`](Self::machine).
+    pub unsafe fn start_at(&self, entry: u64, x0: u64) {
+        // SAFETY: the caller's promise.
+        let machine = unsafe { self.machine() };
+        machine.context = Context::new();
+        machine.context.elr = entry;
+        machine.context.spsr = SPSR_START;
+        machine.context.x[0] = x0;
+        machine.el1 = El1Registers { sctlr: SCTLR_EL1_RESET, ..El1Registers::default() };
+        machine.vtimer = VirtualTimer::default();
+        machine.ptimer = PhysicalTimer::default();
+    }
+}
+
+impl Machine {
+    /// When the virtual timer of this unloaded vCPU fires, by the system counter; `None` if it will not.
+    pub fn virtual_deadline(&self) -> Option<Ticks> {
+        const ENABLE: u64 = 1;
+        const IMASK: u64 = 2;
+        (self.vtimer.ctl & (ENABLE | IMASK) == ENABLE)
+            .then(|| Ticks::new(self.vtimer.cval.saturating_add(self.counter_offset)))
+    }
+
+    /// Puts the vCPU into this CPU's registers. Interrupt state: [`super::irq`]; stage 2: [`super::tlb`].
+    ///
+    /// # Safety
+    /// No other vCPU is loaded here; VTTBR_EL2 is its domain's.
+    pub unsafe fn load(&mut self) {
+        // SAFETY: EL2 registers that act on EL1 and EL0 only, which run next from `enter_guest`; everything is
+        // synchronised by the isb below, or by the exception return.
+        unsafe {
+            write!("vmpidr_el2", self.vmpidr);
+            write!("vpidr_el2", self.vpidr);
+            write!("cntvoff_el2", self.counter_offset);
+            write!("cptr_el2", CPTR_BASE | CPTR_TFP);
+            self.el1.load();
+            write!("cntv_cval_el0", self.vtimer.cval);
+            write!("cntv_ctl_el0", self.vtimer.ctl);
+        }
+        self.fp_enabled = false;
+        isb();
+    }
+
+    /// Takes the vCPU out of this CPU's registers.
+    pub fn unload(&mut self) {
+        self.el1.save();
+        self.vtimer.cval = read!("cntv_cval_el0");
+        self.vtimer.ctl = read!("cntv_ctl_el0");
+        // SAFETY: stops the virtual timer, so that it does not fire for somebody else.
+        unsafe { write!("cntv_ctl_el0", 0) };
+        if self.fp_enabled {
+            self.fp.save();
+            self.fp_enabled = false;
+        }
+        isb();
+    }
+
+    /// Gives the guest FP and SIMD, on its first use since it was loaded.
+    pub fn enable_fp(&mut self) {
+        // SAFETY: stops trapping FP; takes effect for the loads after the isb.
+        unsafe { write!("cptr_el2", CPTR_BASE) };
+        isb();
+        self.fp.load();
+        self.fp_enabled = true;
+    }
+}
+
+/// Registers of this CPU that are the same for every guest. Once per CPU.
+///
+/// # Safety
+/// The CPU runs no guest yet.
+pub unsafe fn init_cpu(vtcr: u64) {
+    // SAFETY: EL2 configuration registers; they act on guests only.
+    unsafe {
+        write!("hcr_el2", hcr::GUEST);
+        write!("vtcr_el2", vtcr);
+        write!("hstr_el2", 0);
+        // EL1 may read the physical counter; the physical timer traps (EL1PCTEN, not EL1PCEN).
+        write!("cnthctl_el2", 1);
+        // Debug, OS lock, debug ROM and performance monitors trap (TDA, TDOSA, TDRA, TPM, TPMCR); EL2 keeps the PMU.
+        write!("mdcr_el2", read!("mdcr_el2") & 0x1f | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11);
+        write!("cntp_ctl_el0", 0);
+        write!("cntv_ctl_el0", 0);
+        write!("vbar_el2", super::vectors::vectors as *const () as u64);
+    }
+    isb();
+}
+
+/// Translates a virtual address of the loaded guest (AT S12E1R or S12E1W, DDI 0487 C5.4).
+pub fn translate(va: u64, access: crate::arch::Access) -> Result<Pa, crate::arch::TranslationFault> {
+    // The guest may be in the middle of using PAR_EL1 itself; its value is put back.
+    let guest_par = read!("par_el1");
+    let par: u64;
+    match access {
+        // SAFETY: an address translation changes PAR_EL1 only.
+        crate::arch::Access::Read => unsafe {
+            asm!("at s12e1r, {}", "isb", "mrs {}, par_el1", in(reg) va, out(reg) par, options(nostack));
+        },
+        // SAFETY: as above.
+        crate::arch::Access::Write => unsafe {
+            asm!("at s12e1w, {}", "isb", "mrs {}, par_el1", in(reg) va, out(reg) par, options(nostack));
+        },
+    }
+    // SAFETY: restores what the guest had.
+    unsafe { write!("par_el1", guest_par) };
+    if par & 1 != 0 {
+        return Err(crate::arch::TranslationFault);
+    }
+    Ok(Pa::new(par & 0x000f_ffff_ffff_f000 | va & 0xfff))
+}
