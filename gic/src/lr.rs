@@ -125,3 +125,59 @@ impl Lr {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Lr, LrState};
+    use crate::IntId;
+    use proptest::prelude::*;
+
+    #[test]
+    fn v2_bits_are_those_of_the_specification() {
+        let lr = Lr { vintid: 27, priority: 0, state: LrState::Pending, hw: None, eoi: false, source: 0 };
+        assert_eq!(lr.to_v2(), 0x1000_001b);
+        assert_eq!(Lr { priority: 0xa0, ..lr }.to_v2(), 0x1a00_001b, "0xa0 >> 3 = 0x14 in 27:23");
+        assert_eq!(Lr { state: LrState::Active, ..lr }.to_v2(), 0x2000_001b);
+        assert_eq!(Lr { state: LrState::PendingActive, ..lr }.to_v2(), 0x3000_001b);
+        assert_eq!(Lr { hw: IntId::new(1019), ..lr }.to_v2(), 0x9000_001b | 1019 << 10);
+        assert_eq!(Lr { eoi: true, source: 5, vintid: 3, ..lr }.to_v2(), 0x1008_1403);
+        assert_eq!(Lr::EMPTY.to_v2(), 0);
+    }
+
+    #[test]
+    fn v3_bits_are_those_of_the_specification() {
+        let lr = Lr { vintid: 27, priority: 0, state: LrState::Pending, hw: None, eoi: false, source: 0 };
+        assert_eq!(lr.to_v3(), 0x5000_0000_0000_001b, "group 1");
+        assert_eq!(Lr { priority: 0xa7, ..lr }.to_v3(), 0x50a0_0000_0000_001b);
+        assert_eq!(Lr { state: LrState::Active, ..lr }.to_v3(), 0x9000_0000_0000_001b);
+        assert_eq!(Lr { state: LrState::PendingActive, ..lr }.to_v3(), 0xd000_0000_0000_001b);
+        assert_eq!(Lr { hw: IntId::new(1019), ..lr }.to_v3(), 0x7000_0000_0000_001b | 1019 << 32);
+        assert_eq!(Lr { eoi: true, ..lr }.to_v3(), 0x5000_0200_0000_001b);
+        assert_eq!(Lr::EMPTY.to_v3(), 0);
+    }
+
+    prop_compose! {
+        fn any_lr()(vintid in 0..1020u32, priority in 0..32u8, state in 1..4u32, hw in proptest::option::of(16..1020u32),
+                    eoi: bool, source in 0..8u8) -> Lr {
+            let hw = hw.and_then(IntId::new);
+            let source = if hw.is_some() { 0 } else { source };
+            Lr { vintid, priority: priority * 8, state: LrState::from_bits(state), hw, eoi: eoi && hw.is_none(), source }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(lr in any_lr()) {
+            prop_assert_eq!(Lr::from_v2(lr.to_v2()), lr);
+            prop_assert_eq!(Lr::from_v3(lr.to_v3()), Lr { source: 0, ..lr });
+        }
+
+        #[test]
+        fn any_bits_can_be_read(raw: u64) {
+            let (v2, v3) = (Lr::from_v2(raw as u32), Lr::from_v3(raw));
+            prop_assert_eq!(Lr::from_v2(v2.to_v2()), v2);
+            prop_assert_eq!(v3.state.is_pending(), raw >> 62 & 1 != 0);
+            prop_assert_eq!(v3.state.is_active(), raw >> 63 & 1 != 0);
+        }
+    }
+}

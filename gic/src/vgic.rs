@@ -115,7 +115,7 @@ struct Vcpu {
     work: [u32; 32],
     /// List registers that were filled and not seen empty since.
     used: u32,
-    /// Those of them that were pending when last looked at.
+    /// Those of them that were pending, and not active, when last looked at.
     lr_pending: u32,
     /// The INTID in each used list register.
     lr_intid: [u16; MAX_LIST_REGISTERS],
@@ -411,7 +411,7 @@ impl VGic {
     }
 
     /// Reads a guest register, `width` bytes (1, 2, 4 or 8) at `offset` into `frame`, on behalf of `vcpu`, which is
-    /// loaded here. What is not there, and what is not accessible so, reads as zero.
+    /// loaded here. What is not there, and what is not accessible so (width, alignment), reads as zero.
     #[inline]
     pub fn read(
         &self,
@@ -421,6 +421,9 @@ impl VGic {
         width: u32,
         lrs: &mut impl ListRegisters,
     ) -> u64 {
+        if offset & width.wrapping_sub(1) != 0 {
+            return 0;
+        }
         match frame {
             Frame::Distributor => self.read_distributor(vcpu, offset, width, lrs),
             Frame::Redistributor { vcpu: owner, sgi } => {
@@ -442,6 +445,9 @@ impl VGic {
         lrs: &mut impl ListRegisters,
         host: &mut impl Host,
     ) -> Kicks {
+        if offset & width.wrapping_sub(1) != 0 {
+            return Kicks::NONE;
+        }
         let kicks = match frame {
             Frame::Distributor => self.write_distributor(vcpu, offset, width, value, lrs, host),
             Frame::Redistributor { vcpu: owner, sgi } => {

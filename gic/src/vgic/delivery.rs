@@ -326,7 +326,6 @@ impl VGic {
                 lr.state = LrState::PendingActive;
                 irq.sources = 0;
                 irq.flags = irq.flags & !flag::PENDING | flag::LR_LATCH;
-                self.vcpus[v].lr_pending |= 1 << slot;
             } else {
                 Self::watch(irq, &mut lr);
             }
@@ -342,9 +341,6 @@ impl VGic {
         }
         lr.hw = None;
         lr.eoi = true;
-        if irq.has(flag::LR_HW) {
-            lr.source = 0;
-        }
     }
 
     /// The pending state that was in a list register goes back to the latch.
@@ -378,21 +374,27 @@ impl VGic {
             state.no_pending_maintenance = pending;
             lrs.set_no_pending_maintenance(pending);
         }
-        if !overflow || pending {
+        if !overflow {
             return;
         }
-        let mut used = state.used;
+        let mut active = state.used & !state.lr_pending;
         let held = state.lr_intid;
-        while used != 0 {
-            let slot = used.trailing_zeros() as usize;
-            used &= used - 1;
+        while active != 0 {
+            let slot = active.trailing_zeros() as usize;
+            active &= active - 1;
             let intid = u32::from(held[slot % MAX_LIST_REGISTERS]);
             let Some(index) = self.index(VcpuIndex::new(v as u32), intid) else { continue };
             let mut lr = lrs.read(slot);
-            if lr.state == LrState::Active && !lr.eoi {
-                Self::watch(&mut self.irqs[index], &mut lr);
-                lrs.write(slot, lr);
+            if lr.state == LrState::PendingActive {
+                // It would be pending after its deactivation, before more urgent ones that wait for room.
+                self.restore_latch(index, intid);
+                self.irqs[index].clear(flag::LR_LATCH);
+                lr.state = LrState::Active;
+            } else if pending || lr.eoi || lr.state != LrState::Active {
+                continue;
             }
+            Self::watch(&mut self.irqs[index], &mut lr);
+            lrs.write(slot, lr);
         }
     }
 }

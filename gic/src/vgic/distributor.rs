@@ -194,9 +194,6 @@ impl VGic {
     }
 
     fn read_bits(&self, whose: VcpuIndex, offset: u32, mut is_set: impl FnMut(&Irq) -> bool) -> u32 {
-        if offset & 3 != 0 {
-            return 0;
-        }
         let first = (offset & 0x7c) * 8;
         (0..32)
             .filter(|&n| self.visible(whose, first + n).is_some_and(&mut is_set))
@@ -212,9 +209,6 @@ impl VGic {
         mut act: impl FnMut(&mut Self, usize, u32) -> Kicks,
     ) -> Kicks {
         let mut kicks = Kicks::NONE;
-        if offset & 3 != 0 {
-            return kicks;
-        }
         let first = (offset & 0x7c) * 8;
         while value != 0 {
             let intid = first + value.trailing_zeros();
@@ -232,7 +226,7 @@ impl VGic {
         let one = |intid| self.visible(whose, intid).map_or(0, |irq| byte(intid, irq).into());
         match width {
             1 => one(intid),
-            4 if intid & 3 == 0 => (0..4).fold(0, |word, n| word | one(intid + n) << (n * 8)),
+            4 => (0..4).fold(0, |word, n| word | one(intid + n) << (n * 8)),
             _ => 0,
         }
     }
@@ -247,7 +241,7 @@ impl VGic {
                 if viewer.index() == usize::from(irq.owner) {
                     lrs.read(irq.lr.into()).state.is_pending()
                 } else {
-                    owner.lr_pending >> irq.lr & 1 != 0
+                    owner.lr_pending >> irq.lr & 1 != 0 || irq.has(flag::LR_LATCH)
                 }
             }
             _ => false,
@@ -478,7 +472,7 @@ impl VGic {
         };
         match width {
             1 => one(offset & 0xf),
-            4 if offset & 3 == 0 => (0..4).fold(0, |word, n| word | one((offset & 0xf) + n) << (n * 8)),
+            4 => (0..4).fold(0, |word, n| word | one((offset & 0xf) + n) << (n * 8)),
             _ => 0,
         }
     }
@@ -493,7 +487,7 @@ impl VGic {
     ) -> Kicks {
         let count = match width {
             1 => 1,
-            4 if offset & 3 == 0 => 4,
+            4 => 4,
             _ => return Kicks::NONE,
         };
         if !(0xf10..0xf30).contains(&offset) {

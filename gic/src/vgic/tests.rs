@@ -1,1 +1,7 @@
-//! Tests of the virtual GIC.
+//! Tests of the virtual GIC: registers, delivery, bugs that others had, and a model.
+
+mod delivery;
+mod fake;
+mod field_bugs;
+mod model;
+mod registers;
