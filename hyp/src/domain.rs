@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pv_abi::domid::DomId;
+use pv_abi::errno::Errno;
 use pv_abi::sched::ShutdownReason;
 use pv_abi::xen::Virq;
 use spin::{Once, RwLock, mutex::TicketMutex};
@@ -16,6 +17,7 @@ use crate::arch;
 use crate::event::{self, EventChannels};
 use crate::grant::GrantTable;
 use crate::mm::account::PageAccount;
+use crate::mm::page::PageRef;
 use crate::p2m::P2m;
 use crate::sched;
 use crate::vcpu::{Vcpu, VcpuId};
@@ -55,6 +57,7 @@ pub struct Domain {
     /// `SHUTDOWN_*` (public/sched.h), valid once `is_shut_down`.
     pub shutdown_code: AtomicU32,
     vcpus: Once<Box<[Arc<Vcpu>]>>,
+    shared_info: Once<PageRef>,
 }
 
 /// What a new domain is to be.
@@ -90,7 +93,16 @@ impl Domain {
             is_shut_down: AtomicBool::new(false),
             shutdown_code: AtomicU32::new(0),
             vcpus: Once::new(),
+            shared_info: Once::new(),
         }
+    }
+
+    /// The page that EL2 shares with the domain (`struct shared_info`), made when first asked for.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn shared_info(&self) -> Result<&PageRef, Errno> {
+        self.shared_info.try_call_once(|| PageRef::allocate_shared(self.id))
     }
 
     /// Gives the domain its vCPUs; a second call changes nothing.

@@ -333,6 +333,28 @@ impl Memory {
         Pages::new(freed)
     }
 
+    /// Gives up what a destroyed domain still has outside its p2m (`XENMEM_increase_reservation` puts it there),
+    /// looking at up to `budget` frames from `from` on. Where to go on, or `None` at the end.
+    pub fn reclaim(&self, owner: DomId, from: Mfn, budget: u64, account: &account::PageAccount) -> Option<Mfn> {
+        let mut left = budget;
+        for (start, pages) in self.banks() {
+            let end = start.wrapping_add(pages);
+            let mut mfn = from.max(start);
+            while mfn < end {
+                if left == 0 {
+                    return Some(mfn);
+                }
+                left -= 1;
+                let state = self.table.get(mfn).map(Frame::state);
+                if state.is_some_and(|state| state.kind() == Kind::Ram && state.owner() == owner) {
+                    account.refund(self.give_up(mfn, 0, owner));
+                }
+                mfn = mfn.wrapping_add(Pages::ONE);
+            }
+        }
+        None
+    }
+
     /// Whether none of these frames is EL2's, free or a domain's: beyond all banks, or reserved at boot.
     pub fn is_unmanaged(&self, mfn: Mfn, pages: Pages) -> bool {
         let Some(end) = mfn.checked_add(pages) else { return false };

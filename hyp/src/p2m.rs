@@ -165,17 +165,24 @@ impl P2m {
     /// something else or nothing: what is lent to a domain it cannot lend on.
     #[inline]
     pub fn get_ram(&self, gfn: Gfn) -> Result<(PageRef, bool), Errno> {
+        self.get_if(gfn, |page_type| matches!(page_type, PageType::Ram | PageType::RamRo))
+    }
+
+    /// The same, or a page that EL2 shows to the domain: what a privileged domain may map.
+    pub fn get_ram_or_shared(&self, gfn: Gfn) -> Result<(PageRef, bool), Errno> {
+        self.get_if(gfn, |page_type| {
+            matches!(page_type, PageType::Ram | PageType::RamRo | PageType::SharedXen)
+        })
+    }
+
+    #[inline]
+    fn get_if(&self, gfn: Gfn, accept: impl Fn(PageType) -> bool) -> Result<(PageRef, bool), Errno> {
         let inner = self.inner.read();
-        let leaf = inner.tables.lookup_gfn(&inner.pool, gfn).ok_or(Errno::EINVAL)?;
-        match leaf.page_type() {
-            PageType::Ram | PageType::RamRo => {
+        match inner.tables.lookup_gfn(&inner.pool, gfn) {
+            Some(leaf) if accept(leaf.page_type()) => {
                 Ok((page::get(leaf.mfn_of(gfn), self.owner)?, leaf.attributes().is_writable()))
             }
-            PageType::GrantRw
-            | PageType::GrantRo
-            | PageType::Foreign
-            | PageType::Mmio
-            | PageType::SharedXen => Err(Errno::EINVAL),
+            _ => Err(Errno::EINVAL),
         }
     }
 

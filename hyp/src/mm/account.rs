@@ -68,6 +68,16 @@ impl PageAccount {
         Ok(())
     }
 
+    /// Counts as many of `pages` as its own as it may have; how many.
+    #[inline]
+    pub fn charge_up_to(&self, pages: Pages) -> Pages {
+        if self.charge(pages).is_ok() {
+            return pages;
+        }
+        let room = self.maximum().saturating_sub(self.current()).min(pages);
+        if self.charge(room).is_ok() { room } else { Pages::ZERO }
+    }
+
     /// No longer counts `pages` as its own.
     #[inline]
     pub fn refund(&self, pages: Pages) {

@@ -13,6 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::frame_table::State;
 use super::memory;
+use super::page::{self, PageRef};
 use crate::arch::{self, Access};
 use crate::hypercall::Caller;
 
@@ -100,6 +101,13 @@ fn write_in_page(address: u64, from: &[u8]) -> Result<(), Errno> {
     // SAFETY: guest memory (`translate`) that stays so under the p2m lock; the range does not leave the page.
     unsafe { arch::phys::copy_to(pa, from) };
     Ok(())
+}
+
+/// A reference to the page at a virtual address that the guest may write. `EFAULT` where it may not.
+pub fn page(caller: &Caller<'_>, address: u64) -> Result<PageRef, Errno> {
+    let _guard = caller.domain.p2m.lock_for_copy();
+    let pa = translate(address, Access::Write)?;
+    page::get_mapped(pa.mfn()).map_err(|_| Errno::EFAULT)
 }
 
 /// Reads up to `to.len()` consecutive values; how many were read before the first that the guest could not read.

@@ -59,14 +59,11 @@ impl Heap {
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let mut buddies = self.buddies.lock();
-        loop {
-            if let Ok(pointer) = buddies.alloc(layout) {
-                return pointer.as_ptr();
-            }
-            if !Self::grow(&mut buddies, layout) {
-                return core::ptr::null_mut();
-            }
-        }
+        let allocated = match buddies.alloc(layout) {
+            Err(()) if Self::grow(&mut buddies, layout) => buddies.alloc(layout),
+            result => result,
+        };
+        allocated.map_or(core::ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {

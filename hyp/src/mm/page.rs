@@ -153,15 +153,6 @@ impl PageRef {
         Some(Self { mfn, frame: memory().frame(mfn)? })
     }
 
-    /// Ends a reference that a mapping held, and notes for a shared page that it is mapped nowhere now. Under the lock
-    /// of the p2m that had it mapped.
-    #[inline]
-    pub(crate) fn note_unmapped(self) {
-        if self.frame.state().kind() == Kind::Shared {
-            self.frame.set_mapped_at(None);
-        }
-    }
-
     /// The address of a value of `size` bytes (a power of two) at `offset`. An offset that is out of the page or
     /// not a multiple of the size is an error of EL2's own; it is reduced into the page, so it stays harmless.
     #[inline]

@@ -37,7 +37,7 @@ struct Waiting {
     /// Memory to give up: a list through the frames' links, `previous` holding the order.
     given: u32,
     /// Mappings whose references end.
-    references: ArrayVec<(Mfn, BlockSize), REFERENCES>,
+    references: ArrayVec<Leaf, REFERENCES>,
 }
 
 impl Waiting {
@@ -56,7 +56,7 @@ impl Waiting {
             }
             PageType::Ram | PageType::RamRo | PageType::Mmio => true,
             PageType::GrantRw | PageType::GrantRo | PageType::Foreign | PageType::SharedXen => {
-                self.references.try_push((leaf.mfn(), leaf.size())).is_ok()
+                self.references.try_push(*leaf).is_ok()
             }
         }
     }
@@ -76,16 +76,18 @@ pub(super) fn release(p2m: &P2m, leaf: &Leaf) {
             p2m.account.refund(memory().give_up(leaf.mfn(), leaf.size().order(), p2m.owner));
         }
         PageType::GrantRw | PageType::GrantRo | PageType::Foreign | PageType::SharedXen => {
-            end_references(leaf.mfn(), leaf.size());
+            end_references(leaf);
         }
         PageType::Mmio => {}
     }
 }
 
-fn end_references(mfn: Mfn, size: BlockSize) {
-    for page in 0..size.pages().get() {
-        if let Some(page) = PageRef::from_mapping(mfn.wrapping_add(Pages::new(page))) {
-            page.note_unmapped();
+fn end_references(leaf: &Leaf) {
+    for page in 0..leaf.size().pages().get() {
+        if let Some(page) = PageRef::from_mapping(leaf.mfn().wrapping_add(Pages::new(page)))
+            && leaf.page_type() == PageType::SharedXen
+        {
+            page.frame().set_mapped_at(None);
         }
     }
 }
@@ -113,8 +115,8 @@ impl<'a> Batch<'a> {
         if !freed.is_zero() {
             p2m.account.refund(freed);
         }
-        for (mfn, size) in waiting.references {
-            end_references(mfn, size);
+        for leaf in &waiting.references {
+            end_references(leaf);
         }
     }
 
