@@ -30,6 +30,7 @@ pub mod errno {
     pub const EPERM: i64 = -1;
     pub const ENOENT: i64 = -2;
     pub const ESRCH: i64 = -3;
+    pub const ENXIO: i64 = -6;
     pub const E2BIG: i64 = -7;
     pub const ENOMEM: i64 = -12;
     pub const EACCES: i64 = -13;

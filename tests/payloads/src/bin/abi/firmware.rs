@@ -1,0 +1,47 @@
+//! PSCI and the SMC Calling Convention, by `hvc #0`.
+
+use payloads::machine::Machine;
+use payloads::psci::{call as smccc, function};
+use payloads::report::Test;
+use payloads::{expect, expect_eq, tests};
+
+pub const TESTS: [Test; 3] = tests![versions, features, processors];
+
+const NOT_SUPPORTED: i64 = -1;
+const INVALID_PARAMETERS: i64 = -2;
+const ALREADY_ON: i64 = -4;
+
+/// A call that starts and stops nothing.
+fn ask(function: u64, a1: u64, a2: u64) -> i64 {
+    // SAFETY: used with functions that only answer, or with targets that exist not or are on.
+    unsafe { smccc(function, a1, a2, 0) }
+}
+
+fn versions(_: &Machine<'static>) {
+    expect_eq!(ask(function::VERSION, 0, 0), 1 << 16 | 1);
+    expect_eq!(ask(function::SMCCC_VERSION, 0, 0), 1 << 16 | 1);
+    // Not there: a Trusted OS that would have to migrate.
+    expect_eq!(ask(function::MIGRATE_INFO_TYPE, 0, 0), 2);
+    // An owner nobody answers for.
+    expect_eq!(ask(0x8700_0000, 0, 0), NOT_SUPPORTED);
+    expect_eq!(ask(0x8400_00ee, 0, 0) as i32, NOT_SUPPORTED as i32);
+}
+
+fn features(_: &Machine<'static>) {
+    for supported in
+        [0x8400_0000_u64, 0x8400_0002, 0xc400_0003, 0xc400_0004, 0x8400_0008, 0x8400_0009, 0x8400_000a]
+    {
+        expect_eq!((supported, ask(function::FEATURES, supported, 0)), (supported, 0));
+    }
+    expect_eq!(ask(function::FEATURES, 0x8000_0000, 0), 0);
+    expect_eq!(ask(function::FEATURES, 0x8400_00ee, 0) as i32, NOT_SUPPORTED as i32);
+}
+
+fn processors(_: &Machine<'static>) {
+    expect_eq!(ask(function::AFFINITY_INFO, 0, 0), 0);
+    // A processor that does not exist is off for Xen, an invalid parameter for the specification (DEN 0022, 5.7).
+    let absent = ask(function::AFFINITY_INFO, 0x7f, 0) as i32;
+    expect!(absent == 1 || absent == INVALID_PARAMETERS as i32, "AFFINITY_INFO of nobody: {absent}");
+    expect_eq!(ask(function::CPU_ON, 0, 0) as i32, ALREADY_ON as i32);
+    expect_eq!(ask(function::CPU_ON, 0x7f, 0) as i32, INVALID_PARAMETERS as i32);
+}
