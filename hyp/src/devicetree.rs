@@ -209,6 +209,13 @@ impl<'b, 'a> Node<'b, 'a> {
         }
     }
 
+    /// Its properties: names and values.
+    pub fn properties(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a, 'b> {
+        self.own()
+            .into_iter()
+            .flat_map(|node| node.properties().map(|property| (property.name, property.value)))
+    }
+
     /// The value of a property.
     pub fn property(&self, name: &str) -> Option<&'a [u8]> {
         Some(self.own()?.property(name)?.value)

@@ -22,7 +22,7 @@ mod chosen;
 mod interrupt;
 
 pub use chosen::{Chosen, Module, ModuleKind, chosen};
-pub use interrupt::{Interrupt, decode, interrupts};
+pub use interrupt::{Interrupt, decode, interrupts, interrupts_with};
 
 /// Banks of memory at most. The Raspberry Pi's firmware makes up to 4, servers up to about 16.
 pub const MAX_BANKS: usize = 32;
@@ -477,7 +477,7 @@ fn psci(tree: &DeviceTree<'_>) -> Result<Option<Psci>, DiscoveryError> {
 }
 
 /// The controller, and the phandle by which others refer to it.
-fn gic(tree: &DeviceTree<'_>) -> Result<(Gic, Option<u32>), DiscoveryError> {
+pub(crate) fn gic(tree: &DeviceTree<'_>) -> Result<(Gic, Option<u32>), DiscoveryError> {
     let known = |node: &Node<'_, '_>| {
         node.is_enabled() && (node.is_compatible(&GIC_V2) || node.is_compatible(&GIC_V3))
     };

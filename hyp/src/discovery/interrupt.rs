@@ -36,14 +36,27 @@ pub fn decode(specifier: &[u32]) -> Option<Interrupt> {
 /// that cannot be decoded. Those that go to another controller are left out, so positions hold only where all go to
 /// the GIC.
 pub fn interrupts(node: &Node<'_, '_>, gic: Option<u32>) -> ArrayVec<Interrupt, MAX_INTERRUPTS> {
+    interrupts_with(node, gic, |handle| {
+        node.tree()
+            .first(|node| node.phandle() == Some(handle), |node| node.cell("#interrupt-cells"))
+            .flatten()
+    })
+}
+
+/// The same, with `cells` to look up a controller's `#interrupt-cells`: for whoever asks often.
+pub fn interrupts_with(
+    node: &Node<'_, '_>,
+    gic: Option<u32>,
+    cells: impl Fn(u32) -> Option<u32>,
+) -> ArrayVec<Interrupt, MAX_INTERRUPTS> {
     if let Some(extended) = node.property("interrupts-extended") {
-        return read_extended(node, extended, gic).unwrap_or_default();
+        return read_extended(extended, gic, cells);
     }
-    if gic.is_some() && node.interrupt_parent().is_some() && node.interrupt_parent() != gic {
+    let Some(value) = node.property("interrupts") else { return ArrayVec::new() };
+    if gic.is_some() && node.interrupt_parent().is_some_and(|parent| Some(parent) != gic) {
         return ArrayVec::new();
     }
-    let cells = gic_cells(node, gic);
-    read(node.property("interrupts").unwrap_or_default(), cells)
+    read(value, gic.and_then(cells).unwrap_or(3) as usize)
 }
 
 /// The first interrupt of the GIC's own node: its maintenance interrupt.
@@ -67,25 +80,16 @@ fn decode_bytes(specifier: &[u8]) -> Option<Interrupt> {
     decode(&cells)
 }
 
-fn gic_cells(node: &Node<'_, '_>, gic: Option<u32>) -> usize {
-    let Some(gic) = gic else { return 3 };
-    let cells = node.tree().first(|node| node.phandle() == Some(gic), |gic| gic.cell("#interrupt-cells"));
-    cells.flatten().unwrap_or(3) as usize
-}
-
 fn read_extended(
-    node: &Node<'_, '_>,
     mut value: &[u8],
     gic: Option<u32>,
-) -> Option<ArrayVec<Interrupt, MAX_INTERRUPTS>> {
+    cells: impl Fn(u32) -> Option<u32>,
+) -> ArrayVec<Interrupt, MAX_INTERRUPTS> {
     let mut found = ArrayVec::new();
     while let Some((parent, rest)) = value.split_first_chunk::<4>() {
         let parent = u32::from_be_bytes(*parent);
-        let cells = node
-            .tree()
-            .first(|node| node.phandle() == Some(parent), |node| node.cell("#interrupt-cells"))
-            .flatten()?;
-        let (specifier, rest) = rest.split_at_checked(cells as usize * 4)?;
+        let length = cells(parent).and_then(|cells| (cells as usize).checked_mul(4));
+        let Some((specifier, rest)) = length.and_then(|length| rest.split_at_checked(length)) else { break };
         if gic.is_none_or(|gic| gic == parent)
             && let Some(interrupt) = decode_bytes(specifier)
             && found.try_push(interrupt).is_err()
@@ -94,5 +98,5 @@ fn read_extended(
         }
         value = rest;
     }
-    Some(found)
+    found
 }
