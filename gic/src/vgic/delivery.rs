@@ -53,7 +53,8 @@ impl VGic {
         let irq = &mut self.irqs[index];
         irq.set(flag::PENDING);
         if irq.has(flag::HW) {
-            irq.set(flag::HW_IN_FLIGHT);
+            // It came, so it was not active: what a list register may still hold of it, the guest has deactivated.
+            irq.flags = irq.flags & !(flag::LR_HW | flag::LR_SOFT) | flag::HW_IN_FLIGHT;
         }
         if sgi_v2 {
             irq.sources |= 1 << (source & 7);
@@ -321,9 +322,11 @@ impl VGic {
             if !irq.has(flag::LR_HW | flag::HW_IN_FLIGHT)
                 && irq.has(flag::PENDING)
                 && !irq.line_pending()
+                && usize::from(irq.target) == v
                 && (!sgi_v2 || irq.sources == 1 << irq.lr_source)
             {
                 lr.state = LrState::PendingActive;
+                lr.priority = irq.priority;
                 irq.sources = 0;
                 irq.flags = irq.flags & !flag::PENDING | flag::LR_LATCH;
             } else {

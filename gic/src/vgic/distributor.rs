@@ -309,10 +309,7 @@ impl VGic {
         let irq = &mut self.irqs[index];
         irq.clear(flag::PENDING);
         if irq.in_lr() {
-            if usize::from(irq.owner) == current.index() {
-                return Kicks::NONE;
-            }
-            // The owner's fold finds the latch gone, and drops what is pending.
+            // The owner's next fold finds the latch gone, and drops what is pending.
             irq.clear(flag::LR_LATCH);
             return self.resync_owner(index);
         }
@@ -375,10 +372,12 @@ impl VGic {
             return Kicks::NONE;
         }
         irq.priority = priority;
-        match self.vcpus.get(usize::from(irq.owner)) {
-            Some(owner) if irq.in_lr() && owner.lr_pending >> irq.lr & 1 != 0 => self.resync_owner(index),
-            _ => Kicks::NONE,
-        }
+        // What is only active keeps the priority it was taken with.
+        let pending = match self.vcpus.get(usize::from(irq.owner)) {
+            Some(owner) if irq.in_lr() => owner.lr_pending >> irq.lr & 1 != 0 || irq.has(flag::LR_LATCH),
+            _ => false,
+        };
+        if pending { self.resync_owner(index) } else { Kicks::NONE }
     }
 
     /// GICD_ITARGETSR of an SPI.
