@@ -6,7 +6,10 @@ use payloads::exceptions::{Frame, set_interrupt_handler};
 use payloads::gic::{Gic, SPURIOUS};
 use payloads::machine::Machine;
 use payloads::report::Test;
-use payloads::xen::event_channel::*;
+use payloads::xen::event_channel::{
+    ALLOC_UNBOUND, AllocUnbound, BIND_INTERDOMAIN, BIND_IPI, BIND_VCPU, BIND_VIRQ, BindInterdomain, CLOSE,
+    SEND, STATUS, UNMASK,
+};
 use payloads::xen::memory::{self, AddToPhysmap, Reservation};
 use payloads::xen::{DOMID_SELF, errno, op};
 use payloads::{expect, expect_eq, io, tests, timer};
