@@ -1,0 +1,109 @@
+//! What one domain has mapped of others' grants, by handle.
+#![forbid(unsafe_code)]
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use pv_abi::grant_table::{GrantHandle, GrantRef};
+use stage2::Mfn;
+
+use super::table::Use;
+use crate::domain::Domain;
+
+/// Handles a domain may have (`max_maptrack_frames` = 1024 frames of 512 in Xen is more than a guest can map).
+const MAX_HANDLES: usize = 1 << 19;
+
+/// A mapping.
+pub(super) struct Mapping {
+    /// Who granted. Keeps its table until the mapping ends.
+    pub(super) granter: Arc<Domain>,
+    pub(super) gref: GrantRef,
+    pub(super) used: Use,
+    pub(super) mfn: Mfn,
+}
+
+enum Slot {
+    /// Not in use; the next such.
+    Free(Option<usize>),
+    /// Taken, but not (or no longer) a mapping.
+    Reserved,
+    Mapped(Mapping),
+}
+
+/// A domain's mappings.
+pub(super) struct Maptrack {
+    slots: Vec<Slot>,
+    free: Option<usize>,
+}
+
+impl Maptrack {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), free: None }
+    }
+
+    /// A handle for a mapping to be made. `None` when there are too many.
+    pub(super) fn reserve(&mut self) -> Option<GrantHandle> {
+        let index = match self.free {
+            Some(index) => {
+                if let Slot::Free(next) = self.slots.get(index)? {
+                    self.free = *next;
+                }
+                index
+            }
+            None if self.slots.len() < MAX_HANDLES => {
+                self.slots.push(Slot::Reserved);
+                self.slots.len() - 1
+            }
+            None => return None,
+        };
+        *self.slots.get_mut(index)? = Slot::Reserved;
+        GrantHandle::try_from(index).ok()
+    }
+
+    /// Makes a reserved handle a mapping's.
+    pub(super) fn fill(&mut self, handle: GrantHandle, mapping: Mapping) {
+        if let Some(slot @ Slot::Reserved) = self.slots.get_mut(handle as usize) {
+            *slot = Slot::Mapped(mapping);
+        }
+    }
+
+    /// Gives a reserved handle back.
+    pub(super) fn cancel(&mut self, handle: GrantHandle) {
+        if let Some(slot @ Slot::Reserved) = self.slots.get_mut(handle as usize) {
+            *slot = Slot::Free(self.free);
+            self.free = Some(handle as usize);
+        }
+    }
+
+    /// Takes a mapping out; its handle stays reserved, so that nobody else ends it too.
+    pub(super) fn take(&mut self, handle: GrantHandle) -> Option<Mapping> {
+        let slot = self.slots.get_mut(handle as usize)?;
+        match core::mem::replace(slot, Slot::Reserved) {
+            Slot::Mapped(mapping) => Some(mapping),
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    /// Whether the domain has `mfn` mapped by some grant.
+    pub(super) fn maps(&self, mfn: Mfn) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Mapped(mapping) if mapping.mfn == mfn))
+    }
+
+    /// Whether a handle names a mapping.
+    pub(super) fn has(&self, handle: GrantHandle) -> bool {
+        matches!(self.slots.get(handle as usize), Some(Slot::Mapped(_)))
+    }
+
+    /// Takes any mapping out for good.
+    pub(super) fn pop(&mut self) -> Option<Mapping> {
+        loop {
+            match self.slots.pop()? {
+                Slot::Mapped(mapping) => return Some(mapping),
+                Slot::Free(_) | Slot::Reserved => self.free = None,
+            }
+        }
+    }
+}
