@@ -22,6 +22,8 @@ pub mod heap;
 pub mod page;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
