@@ -3,11 +3,7 @@
 use arrayvec::ArrayVec;
 use core::mem::offset_of;
 use pv_abi::errno::Errno;
-use pv_abi::memory::XENMAPIDX_GRANT_TABLE_STATUS;
-use pv_abi::memory::{
-    AcquireResource, ResourceType, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED,
-    XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS,
-};
+use pv_abi::memory::{AcquireResource, ResourceType, XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED};
 use stage2::Gfn;
 use zerocopy::IntoBytes;
 
@@ -15,6 +11,7 @@ use super::super::Caller;
 use super::{MAX_EXTENTS, Progress, other_target};
 use crate::arch;
 use crate::domain::Domain;
+use crate::grant;
 use crate::mm::guest;
 use crate::mm::page::PageRef;
 
@@ -25,8 +22,8 @@ const CHUNK: usize = 32;
 fn max_frames(target: &Domain, request: &AcquireResource) -> u32 {
     match ResourceType::try_from(u32::from(request.r#type)).ok() {
         Some(ResourceType::GrantTable) => match request.id {
-            XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED => 0,
-            XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS => 0,
+            XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED => target.grants.max_frames(),
+            // Version 1 tables have no status frames.
             _ => 0,
         },
         // arm64 has neither device-model servers nor trace buffers.
@@ -36,11 +33,10 @@ fn max_frames(target: &Domain, request: &AcquireResource) -> u32 {
 
 /// Frame `index` of a resource that [`max_frames`] knows.
 fn frame(target: &Domain, id: u32, index: u64) -> Result<PageRef, Errno> {
-    let status = if id == XENMEM_RESOURCE_GRANT_TABLE_ID_STATUS { XENMAPIDX_GRANT_TABLE_STATUS } else { 0 };
-    if index >= XENMAPIDX_GRANT_TABLE_STATUS {
-        return Err(Errno::EINVAL);
+    match id {
+        XENMEM_RESOURCE_GRANT_TABLE_ID_SHARED => grant_frame(target, index),
+        _ => Err(Errno::EINVAL),
     }
-    grant_frame(target, index | status)
 }
 
 /// Maps the frames at the guest frames that the caller lists, or says how many there are.
@@ -90,7 +86,8 @@ pub(super) fn acquire(caller: &Caller<'_>, argument: u64, start: u64) -> Result<
     Ok(Progress::Done(0))
 }
 
-/// A frame of a domain's grant table.
-pub(super) fn grant_frame(_target: &Domain, _index: u64) -> Result<PageRef, Errno> {
-    Err(Errno::ENOSYS)
+/// A frame of a domain's grant table, which grows to have it. `EINVAL` for an index past its maximum, as one with
+/// `XENMAPIDX_grant_table_status` always is.
+pub(super) fn grant_frame(target: &Domain, index: u64) -> Result<PageRef, Errno> {
+    grant::frame(target, u32::try_from(index).map_err(|_| Errno::EINVAL)?)
 }
