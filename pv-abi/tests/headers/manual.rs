@@ -14,6 +14,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`event_channel_op`", "EVTCHNOP_"),
     ("`hvm_op`", "HVMOP_"),
     ("`memory_op`", "XENMEM_"),
+    ("Spaces of `add_to_physmap`", "XENMAPSPACE_"),
     ("`vcpu_op`", "VCPUOP_"),
     ("`vm_assist`", "VMASST_TYPE_"),
     ("`grant_table_op`", "GNTTABOP_"),
