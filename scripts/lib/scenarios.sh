@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Runs the scenarios of tests/scenarios. Sourced by scripts/test, after common.sh.
+# Runs the scenarios of tests/scenarios. Sourced by scripts/test, after common.sh. Works below $WORK.
 #
 # A scenario is a shell script that runs in dom0; its first comment lines say how to boot and what to expect:
 #
@@ -43,7 +43,7 @@ run_scenario() {
         echo "not for $hypervisor"
         return 3
     fi
-    work=$(mktemp -d "$BUILD/scenario.XXXXXX")
+    work=$(mktemp -d "${WORK:-$BUILD}/scenario.XXXXXX")
     : >"$log"
     while read -r line; do
         eval "$line" </dev/null >>"$log" 2>&1 || reason="'$line' failed on the host"

@@ -22,8 +22,9 @@ sleeper() {
     done
 }
 # Two pinned ends of a pair of pipes: each byte wakes the other CPU by an interrupt from this one.
-ponger() { while read -r n; do echo "$n"; done; }
+ponger() { while read -r n; do echo "$n"; done <"/tmp/there-$1" >"/tmp/back-$1"; }
 pinger() {
+    exec 3>"/tmp/there-$1" 4<"/tmp/back-$1"
     n=0
     while :; do
         n=$((n + 1))
@@ -66,9 +67,9 @@ while [ "$cpu" -lt "$smp" ]; do
     pin $cpu $!
     workers="$workers sleeper-$cpu pinger-$cpu"
     mkfifo /tmp/there-$cpu /tmp/back-$cpu
-    start ponger </tmp/there-$cpu >/tmp/back-$cpu
+    start ponger $cpu
     pin $next $!
-    start pinger $cpu 3>/tmp/there-$cpu 4</tmp/back-$cpu
+    start pinger $cpu
     pin $cpu $!
     cpu=$((cpu + 1))
 done
@@ -106,9 +107,9 @@ while read -r now _ </proc/uptime && [ $((${now%.*} - started)) -lt "$SOAK_SECON
     done
     ticks=$ticks_now
 done
+for worker in $workers; do echo "$worker: $(progress "$worker")"; done
 # shellcheck disable=SC2086 # a list
 kill $pids
-for worker in $workers; do echo "$worker: $(progress "$worker")"; done
 cat /proc/interrupts
 
 no_new_warnings
