@@ -3,42 +3,14 @@
 //! Both offer the same items; nothing outside this module is conditional on the target.
 
 #[cfg(target_os = "none")]
-#[path = "arch/aarch64.rs"]
-mod imp;
-
-#[cfg(not(target_os = "none"))]
-#[path = "arch/fake.rs"]
-mod imp;
-
-pub use imp::*;
-
-/// Declares a function that returns a static of the machine's: at EL2 there is one machine; on the host each thread,
-/// and so each test, has one of its own.
+mod aarch64;
 #[cfg(target_os = "none")]
-macro_rules! machine_static {
-    ($(#[$meta:meta])* $visibility:vis $name:ident: $type:ty = $initial:expr) => {
-        $(#[$meta])*
-        #[inline]
-        $visibility fn $name() -> &'static $type {
-            static VALUE: $type = $initial;
-            &VALUE
-        }
-    };
-}
+pub use aarch64::*;
+
 #[cfg(not(target_os = "none"))]
-macro_rules! machine_static {
-    ($(#[$meta:meta])* $visibility:vis $name:ident: $type:ty = $initial:expr) => {
-        $(#[$meta])*
-        $visibility fn $name() -> &'static $type {
-            extern crate std;
-            std::thread_local! {
-                static VALUE: &'static $type = std::boxed::Box::leak(std::boxed::Box::new($initial));
-            }
-            VALUE.with(|value| *value)
-        }
-    };
-}
-pub(crate) use machine_static;
+mod fake;
+#[cfg(not(target_os = "none"))]
+pub use fake::*;
 
 /// Why a guest virtual address could not be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

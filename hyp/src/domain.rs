@@ -165,6 +165,11 @@ pub fn first_from(id: DomId) -> Option<Arc<Domain>> {
     DOMAINS.read().range(id..).next().map(|(_, d)| d.clone())
 }
 
+/// How many domains there are.
+pub fn count() -> usize {
+    DOMAINS.read().len()
+}
+
 /// dom0, once it exists.
 pub fn control_domain() -> Option<Arc<Domain>> {
     find(DomId::DOM0)

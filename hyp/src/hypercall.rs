@@ -3,11 +3,32 @@
 //! A handler is `fn(&Caller, &[u64; 5]) -> Outcome`, one file per call under `hypercall/`.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use pv_abi::domid::{DOMID_SELF, DomId};
 use pv_abi::errno::Errno;
+use pv_abi::hypercall::Hypercall;
 
-use crate::domain::Domain;
+use crate::console::GUEST;
+use crate::domain::{self, Domain};
 use crate::vcpu::Vcpu;
+
+mod bitmap;
+mod console_io;
+mod domctl;
+mod event_channel;
+mod grant_table;
+mod hvm_op;
+mod memory;
+mod multicall;
+mod physdev;
+mod platform_op;
+mod sched_op;
+mod sysctl;
+mod toolstack;
+mod vcpu_op;
+pub mod version;
+mod vm_assist;
 
 /// The vCPU that made the call, and its domain.
 pub struct Caller<'a> {
@@ -26,6 +47,8 @@ pub enum Outcome {
     Again([u64; 5]),
     /// x0 = 0, then the vCPU sleeps until an event or interrupt.
     Block,
+    /// As `Block`, or until the poll that was begun ends ([`crate::event::start_poll`]).
+    Poll,
     /// x0 = 0, then another vCPU may run.
     Yield,
 }
@@ -43,4 +66,55 @@ impl From<Result<(), Errno>> for Outcome {
     fn from(result: Result<(), Errno>) -> Self {
         result.map(|()| 0).into()
     }
+}
+
+/// Calls by number that were refused once already: each is logged the first time only.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Makes the hypercall `number`.
+#[inline]
+pub fn dispatch(caller: &Caller<'_>, number: u64, args: &[u64; 5]) -> Outcome {
+    let Ok(call) = u32::try_from(number).map_err(|_| ()).and_then(|n| Hypercall::try_from(n).map_err(|_| ())) else {
+        return refuse(caller, number);
+    };
+    match call {
+        Hypercall::XenVersion => version::call(caller, args),
+        Hypercall::EventChannelOp => event_channel::call(caller, args),
+        Hypercall::SchedOp => sched_op::call(caller, args),
+        Hypercall::MemoryOp => memory::call(caller, args),
+        Hypercall::GrantTableOp => grant_table::call(caller, args),
+        Hypercall::ConsoleIo => console_io::call(caller, args),
+        Hypercall::VcpuOp => vcpu_op::call(caller, args),
+        Hypercall::HvmOp => hvm_op::call(caller, args),
+        Hypercall::PhysdevOp => physdev::call(caller, args),
+        Hypercall::Multicall => multicall::call(caller, args),
+        Hypercall::Sysctl => sysctl::call(caller, args),
+        Hypercall::Domctl => domctl::call(caller, args),
+        Hypercall::PlatformOp => platform_op::call(caller, args),
+        Hypercall::VmAssist => vm_assist::call(caller, args),
+        // x86's, obsolete ones, and what Nacelle does not offer (docs/support.md).
+        _ => refuse(caller, number),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse(caller: &Caller<'_>, number: u64) -> Outcome {
+    let bit = 1u64 << (number & 63);
+    if REFUSED.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+        log::info!(target: GUEST, "{} v{}: hypercall {number} is not offered", caller.domain.id, caller.vcpu.id.get());
+    }
+    Outcome::Done(Errno::ENOSYS.into())
+}
+
+/// The domain that a call is about: the caller itself, or, for the control domain, any.
+///
+/// # Errors
+/// `ESRCH`: there is none of that number. `EPERM`: the caller may not.
+pub fn target(caller: &Caller<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
+    if id == DOMID_SELF || id == caller.domain.id {
+        return Ok(caller.domain.clone());
+    }
+    let found = domain::find(id).ok_or(Errno::ESRCH)?;
+    if caller.domain.is_control { Ok(found) } else { Err(Errno::EPERM) }
 }

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::arch;
 use crate::domain::Domain;
 use crate::event::VcpuEvents;
+use crate::runstate;
 use crate::sched;
 use crate::timer;
 
@@ -55,8 +56,10 @@ pub struct Vcpu {
     pub deadlines: timer::Deadlines,
     /// The scheduler's part.
     pub sched: sched::Entity,
-    /// Where its `vcpu_info` is and how events reach it.
+    /// How events reach it.
     pub events: VcpuEvents,
+    /// Where it reads how its time was spent.
+    pub runstate: runstate::Area,
     /// Registers and everything else the machine dictates.
     pub arch: arch::VcpuState,
 }
@@ -72,6 +75,7 @@ impl Vcpu {
             deadlines: timer::Deadlines::new(),
             sched: sched::Entity::new(),
             events: VcpuEvents::new(),
+            runstate: runstate::Area::new(),
             arch,
         }
     }

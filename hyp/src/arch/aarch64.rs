@@ -32,7 +32,7 @@ use pv_abi::sched::ShutdownReason;
 use crate::cpu::CpuId;
 use crate::vcpu::Vcpu;
 
-pub use irq::{interrupt_pending, kick};
+pub use irq::{back_virtual_timer, interrupt_pending, kick, route_to_control, spi_count};
 pub use timer::{counter_frequency, now, set_deadline};
 pub use vcpu::VcpuState;
 
@@ -45,6 +45,12 @@ pub fn cpu_id() -> CpuId {
 /// Addresses of the vCPU that is loaded on this CPU.
 pub mod guest {
     pub use super::vcpu::translate;
+}
+
+/// A vCPU's registers, after reset.
+pub fn new_vcpu_state(affinity: u64) -> VcpuState {
+    // Bit 31 of MPIDR_EL1 is RES1; the virtual counter is the physical one.
+    VcpuState::new(1 << 31 | affinity, 0)
 }
 
 /// Sets where a vCPU that is down will start, and with what in X0.
@@ -71,3 +77,16 @@ pub fn shut_down_machine(reason: ShutdownReason) -> ! {
         }
     }
 }
+
+/// Defines a function that yields a static of the machine: there is one machine here.
+macro_rules! machine_static {
+    ($(#[$meta:meta])* $name:ident: $ty:ty = $init:expr) => {
+        $(#[$meta])*
+        #[inline]
+        fn $name() -> &'static $ty {
+            static STATE: $ty = $init;
+            &STATE
+        }
+    };
+}
+pub(crate) use machine_static;

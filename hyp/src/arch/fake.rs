@@ -175,6 +175,19 @@ pub mod phys {
         NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).unwrap()
     }
 
+    /// What the boot loader put in memory, as bytes.
+    ///
+    /// # Safety
+    /// The range is RAM that nobody writes as long as the slice is used.
+    pub unsafe fn boot_module(start: Pa, size: usize) -> &'static [u8] {
+        let mut bytes = std::vec![0; size];
+        for (chunk, page) in bytes.chunks_mut(4096).zip(0..) {
+            // SAFETY: the caller's promise; modules are page-aligned here.
+            unsafe { copy_from(start.wrapping_add(page * 4096), chunk) };
+        }
+        bytes.leak()
+    }
+
     /// Clears whole pages.
     ///
     /// # Safety
@@ -189,6 +202,9 @@ pub mod phys {
 
     /// Cleans and invalidates the data cache over a range, to the point of coherency. Nothing to do here.
     pub fn clean_invalidate(_pa: Pa, _len: usize) {}
+
+    /// Forgets all instructions that any CPU has fetched ahead. Nothing to do here.
+    pub fn invalidate_instructions() {}
 }
 
 /// Stage-2 TLBs: here a record of what was invalidated.
@@ -281,6 +297,13 @@ pub mod guest {
 #[derive(Debug, Default)]
 pub struct VcpuState;
 
+impl VcpuState {
+    /// After reset.
+    pub fn new(_vmpidr: u64, _counter_offset: u64) -> Self {
+        Self
+    }
+}
+
 /// The console's UART: discards what is written.
 pub mod uart {
     /// Writes bytes.
@@ -302,3 +325,36 @@ pub fn machine_shutdown() -> Option<pv_abi::sched::ShutdownReason> {
 
 /// Sets when this CPU's EL2 timer fires for [`crate::timer`]; `None`: not at all.
 pub fn set_deadline(_when: Option<Ticks>) {}
+
+/// Declares a function that returns a static of the machine's: here each thread, and so each test, has one of its own.
+macro_rules! machine_static {
+    ($(#[$meta:meta])* $visibility:vis $name:ident: $type:ty = $initial:expr) => {
+        $(#[$meta])*
+        $visibility fn $name() -> &'static $type {
+            extern crate std;
+            std::thread_local! {
+                static VALUE: &'static $type = std::boxed::Box::leak(std::boxed::Box::new($initial));
+            }
+            VALUE.with(|value| *value)
+        }
+    };
+}
+pub(crate) use machine_static;
+
+/// How many SPIs the machine's GIC has.
+pub fn spi_count() -> u32 {
+    288
+}
+
+/// Gives an SPI of the machine to the control domain; whether that can be done.
+pub fn route_to_control(_domain: &crate::domain::Domain, _intid: gic::IntId, _trigger: gic::Trigger) -> bool {
+    true
+}
+
+/// Backs a vCPU's virtual timer interrupt by the machine's.
+pub fn back_virtual_timer(_domain: &crate::domain::Domain, _vcpu: crate::vcpu::VcpuId) {}
+
+/// A vCPU's registers, after reset.
+pub fn new_vcpu_state(_affinity: u64) -> VcpuState {
+    VcpuState
+}

@@ -2,10 +2,9 @@
 
 use arrayvec::ArrayVec;
 use gic::phys::PhysGic;
-use gic::IntId;
 use log::{error, info, warn};
 use spin::{Once, mutex::TicketMutex};
-use stage2::{Geometry, Pa, Pages};
+use stage2::{Geometry, Pa, Pages, VmidBits};
 
 use crate::cmdline::{self, Options};
 use crate::cpu::{CpuId, MAX_CPUS};
@@ -15,7 +14,7 @@ use crate::mm::{self, MemoryRange};
 use crate::{console, sched};
 
 use super::el2_map::{self, Map, Use};
-use super::sysreg::{read, write};
+use super::sysreg::{read_sysreg, write_sysreg};
 use super::{irq, panic, percpu, power, run, smp, uart, vcpu, vectors};
 
 /// Magic number of a flattened device tree, big-endian.
@@ -94,7 +93,7 @@ fn stop(reason: core::fmt::Arguments<'_>) -> ! {
 #[unsafe(no_mangle)]
 extern "C" fn boot_cpu(dtb: u64) -> ! {
     // SAFETY: the address of the vector table.
-    unsafe { write!("vbar_el2", vectors::vectors as *const () as u64) };
+    unsafe { write_sysreg!("vbar_el2", vectors::vectors as *const () as u64) };
     percpu::init(CpuId::BOOT);
 
     // SAFETY: `early_tables` mapped two blocks of 2 MiB from the one that holds `dtb`.
@@ -119,7 +118,7 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
     let bootargs = chosen.as_ref().map_or("", |chosen| chosen.bootargs);
     let options = cmdline::parse(bootargs);
     let uart = discovery::uart(tree, options.dtuart);
-    let machine = Machine::discover(tree, Mpidr::new(read!("mpidr_el1")));
+    let machine = Machine::discover(tree, Mpidr::new(read_sysreg!("mpidr_el1")));
 
     let map = match build_map(machine.as_ref().ok(), uart.as_ref().ok().and_then(|u| u.as_ref()), tree, dtb) {
         Ok(map) => map,
@@ -160,16 +159,18 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
     init_memory(&machine, tree, dtb);
     init_gic(&machine, uart.as_ref());
 
-    let geometry = Geometry::from_id_aa64mmfr0(read!("id_aa64mmfr0_el1"));
+    let mmfr0 = read_sysreg!("id_aa64mmfr0_el1");
+    let geometry = Geometry::from_id_aa64mmfr0(mmfr0);
+    let vtcr = geometry.vtcr(mmfr0, VmidBits::from_id_aa64mmfr1(read_sysreg!("id_aa64mmfr1_el1")));
     // SAFETY: no guest runs yet.
-    unsafe { vcpu::init_cpu(geometry.vtcr()) };
+    unsafe { vcpu::init_cpu(vtcr) };
     if let Err(error) = irq::init_cpu(CpuId::BOOT) {
         stop(format_args!("interrupt controller: {error}"));
     }
     percpu::set_online();
     map_stacks(machine.cpus.len());
     sched::init(sched::CpuMask::only(CpuId::BOOT));
-    let online = smp::start_all(&machine.cpus, geometry.vtcr());
+    let online = smp::start_all(&machine.cpus, vtcr);
     sched::init(online);
 
     if let Err(error) = crate::dom0::start(tree, &machine, &options, uart.as_ref(), geometry, online) {
@@ -182,7 +183,7 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
 
 fn banner() {
     info!("Nacelle {} (Xen 4.17 ABI), at {:#x}", env!("CARGO_PKG_VERSION"), el2_map::image().start);
-    info!("CPU {:#010x}, counter at {} Hz", read!("midr_el1"), read!("cntfrq_el0"));
+    info!("CPU {:#010x}, counter at {} Hz", read_sysreg!("midr_el1"), read_sysreg!("cntfrq_el0"));
 }
 
 fn report(options: &Options<'_>) {
@@ -300,12 +301,13 @@ fn init_gic(machine: &Machine<'_>, uart: Option<&Pl011>) {
     let maintenance = match &machine.gic {
         Gic::V2 { maintenance, .. } | Gic::V3 { maintenance, .. } => maintenance.intid,
     };
-    let lines = [machine.timer.virtual_.intid, machine.timer.hypervisor.intid, maintenance].map(IntId::new);
-    let [Some(virtual_timer), Some(hypervisor_timer), Some(maintenance)] = lines else {
-        stop(format_args!("device tree: an interrupt number of the timer or the GIC is out of range"))
+    let lines = irq::Lines {
+        virtual_timer: machine.timer.virtual_.intid,
+        hypervisor_timer: machine.timer.hypervisor.intid,
+        maintenance,
+        uart: uart.and_then(|uart| uart.interrupt).map(|interrupt| interrupt.intid),
     };
-    let uart = uart.and_then(|uart| uart.interrupt).and_then(|interrupt| IntId::new(interrupt.intid));
-    irq::init(physical, irq::Lines { virtual_timer, hypervisor_timer, maintenance, uart });
+    irq::init(physical, lines);
 }
 
 fn address(range: &PaRange) -> usize {

@@ -29,7 +29,7 @@ _head:
     b       primary_start
     .long   0
     .quad   0                               // text_offset
-    .quad   __image_end - __image_start     // image_size
+    .quad   __image_size                    // image_size
     .quad   0xa                             // little-endian, 4 KiB pages, anywhere in RAM
     .quad   0, 0, 0
     .ascii  "ARM\x64"

@@ -2,13 +2,13 @@
 //!
 //! As hardware would at EL1 (DDI 0487 D1.3): state to ELR_EL1, SPSR_EL1, ESR_EL1, FAR_EL1; then the vector.
 
-use super::sysreg::{read, write};
+use super::sysreg::{read_sysreg, write_sysreg};
 
 const PSTATE_EL1H_MASKED: u64 = 0x3c5;
 const IL: u64 = 1 << 25;
 
 fn enter_el1(syndrome: u64) {
-    let spsr = read!("spsr_el2");
+    let spsr = read_sysreg!("spsr_el2");
     let vector = match spsr & 0x1f {
         // From EL1 with SP_EL1, from EL1 with SP_EL0, from EL0 in AArch64, from EL0 in AArch32 (M[4]).
         0b00101 => 0x200,
@@ -18,16 +18,16 @@ fn enter_el1(syndrome: u64) {
     };
     // SAFETY: EL1 state of the loaded guest, and where it continues.
     unsafe {
-        write!("elr_el1", read!("elr_el2"));
-        write!("spsr_el1", spsr);
-        write!("esr_el1", syndrome);
-        write!("elr_el2", read!("vbar_el1").wrapping_add(vector));
-        write!("spsr_el2", PSTATE_EL1H_MASKED);
+        write_sysreg!("elr_el1", read_sysreg!("elr_el2"));
+        write_sysreg!("spsr_el1", spsr);
+        write_sysreg!("esr_el1", syndrome);
+        write_sysreg!("elr_el2", read_sysreg!("vbar_el1").wrapping_add(vector));
+        write_sysreg!("spsr_el2", PSTATE_EL1H_MASKED);
     }
 }
 
 fn is_from_el0() -> bool {
-    matches!(read!("spsr_el2") & 0x1f, 0b00000 | 0b10000..)
+    matches!(read_sysreg!("spsr_el2") & 0x1f, 0b00000 | 0b10000..)
 }
 
 /// Undefined instruction (EC 0): what trapped does not exist for the guest. `esr` gives the instruction's length.
@@ -42,7 +42,7 @@ pub fn external_abort(far: u64, data: bool, is_write: bool) {
     let class = 0x20 + if data { 4 } else { 0 } + u64::from(!is_from_el0());
     let wnr = if data && is_write { 1 << 6 } else { 0 };
     // SAFETY: EL1 state of the loaded guest.
-    unsafe { write!("far_el1", far) };
+    unsafe { write_sysreg!("far_el1", far) };
     enter_el1(class << 26 | IL | wnr | SYNCHRONOUS_EXTERNAL);
 }
 
@@ -50,5 +50,5 @@ pub fn external_abort(far: u64, data: bool, is_write: bool) {
 pub fn serror() {
     use super::sysreg::hcr;
     // SAFETY: HCR_EL2.VSE acts on the guest only; hardware clears it when the guest takes it.
-    unsafe { write!("hcr_el2", read!("hcr_el2") | hcr::VSE) };
+    unsafe { write_sysreg!("hcr_el2", read_sysreg!("hcr_el2") | hcr::VSE) };
 }

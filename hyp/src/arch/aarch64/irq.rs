@@ -118,6 +118,14 @@ pub fn route_to_control(domain: &Domain, intid: IntId, trigger: Trigger) -> bool
     true
 }
 
+/// Backs a vCPU's virtual timer interrupt by the machine's, under the same number.
+pub fn back_virtual_timer(domain: &Domain, vcpu: VcpuId) {
+    if let Some(lines) = LINES.get() {
+        let line = lines.virtual_timer;
+        domain.vgic.lock().attach_hw(vgic::index_of(vcpu), line, Some(line), &mut DomainHost { domain });
+    }
+}
+
 /// The physical distributor on behalf of a domain's virtual one.
 struct DomainHost<'a> {
     domain: &'a Domain,
@@ -336,5 +344,5 @@ pub fn unload(domain: &Domain, id: VcpuId, interface: &mut VirtualInterface) {
 /// Whether an interrupt is pending for this CPU while it is at EL2: ISR_EL1.I or F (DDI 0487 D19.2.66).
 #[inline]
 pub fn interrupt_pending() -> bool {
-    super::sysreg::read!("isr_el1") & 0xc0 != 0
+    super::sysreg::read_sysreg!("isr_el1") & 0xc0 != 0
 }

@@ -2,10 +2,11 @@
 
 use stage2::Ipa;
 
+use crate::arch::Access;
 use crate::console::GUEST;
 
 use super::percpu::Loaded;
-use super::sysreg::{read, write};
+use super::sysreg::{read_sysreg, write_sysreg};
 use super::vectors::Context;
 use super::{inject, irq, trap};
 
@@ -15,22 +16,22 @@ fn fault_ipa(far: u64, esr: u64) -> Option<Ipa> {
     const PERMISSION: u64 = 0b0011_00;
     const S1PTW: u64 = 1 << 7;
     if esr & 0x3c == PERMISSION && esr & S1PTW == 0 {
-        let guest_par = read!("par_el1");
+        let guest_par = read_sysreg!("par_el1");
         // SAFETY: a stage 1 translation as EL1 would read; changes PAR_EL1 only.
         unsafe { core::arch::asm!("at s1e1r, {}", "isb", in(reg) far, options(nostack)) };
-        let par = read!("par_el1");
+        let par = read_sysreg!("par_el1");
         // SAFETY: restores what the guest had.
-        unsafe { write!("par_el1", guest_par) };
+        unsafe { write_sysreg!("par_el1", guest_par) };
         return if par & 1 != 0 { None } else { Some(Ipa::new(par & 0x000f_ffff_ffff_f000 | far & 0xfff)) };
     }
-    Some(Ipa::new((read!("hpfar_el2") >> 4 & 0xff_ffff_ffff) << 12 | far & 0xfff))
+    Some(Ipa::new((read_sysreg!("hpfar_el2") >> 4 & 0xff_ffff_ffff) << 12 | far & 0xfff))
 }
 
 /// Handles a data abort from the guest (EC 0x24).
 pub fn data_abort(loaded: &Loaded, ctx: &mut Context, esr: u64) {
     const ISV: u64 = 1 << 24;
     const WNR: u64 = 1 << 6;
-    let far = read!("far_el2");
+    let far = read_sysreg!("far_el2");
     let is_write = esr & WNR != 0;
     let Some(ipa) = fault_ipa(far, esr) else {
         // Stage 1 changed under us: let the guest try again.
@@ -53,12 +54,12 @@ pub fn data_abort(loaded: &Loaded, ctx: &mut Context, esr: u64) {
         trap::skip_instruction(esr);
         return;
     }
-    if loaded.domain.p2m.allows(ipa.gfn(), is_write) {
+    if loaded.domain.p2m.allows(ipa.gfn(), if is_write { Access::Write } else { Access::Read }) {
         // Another CPU was in the middle of break-before-make: the entry is good now.
         return;
     }
     log::warn!(target: GUEST, "{} v{}: data abort, {} of IPA {:#x} (VA {far:#x}) at {:#x}, ESR {esr:#x}",
-        loaded.domain.id, loaded.vcpu.id.get(), if is_write { "write" } else { "read" }, ipa.raw(), read!("elr_el2"));
+        loaded.domain.id, loaded.vcpu.id.get(), if is_write { "write" } else { "read" }, ipa.raw(), read_sysreg!("elr_el2"));
     inject::external_abort(far, true, is_write);
 }
 
@@ -76,7 +77,7 @@ fn extend(value: u64, width: u8, esr: u64) -> u64 {
 
 /// Handles an instruction abort from the guest (EC 0x20).
 pub fn instruction_abort(loaded: &Loaded, esr: u64) {
-    let far = read!("far_el2");
+    let far = read_sysreg!("far_el2");
     let Some(ipa) = fault_ipa(far, esr) else { return };
     if loaded.domain.p2m.allows_execution(ipa.gfn()) {
         return;

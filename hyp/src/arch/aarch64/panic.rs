@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::console::Emergency;
 
-use super::{el2_map, percpu, power, symbols, sysreg::read};
+use super::{el2_map, percpu, power, symbols, sysreg::read_sysreg};
 
 static PANICKING: AtomicBool = AtomicBool::new(false);
 static REBOOT: AtomicBool = AtomicBool::new(true);
@@ -116,12 +116,12 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 extern "C" fn on_el2_exception(frame: &Frame) -> ! {
     const VECTORS: [&str; 4] = ["synchronous exception", "IRQ", "FIQ", "SError"];
     let mut out = begin();
-    let (esr, elr, far) = (read!("esr_el2"), read!("elr_el2"), read!("far_el2"));
+    let (esr, elr, far) = (read_sysreg!("esr_el2"), read_sysreg!("elr_el2"), read_sysreg!("far_el2"));
     let kind = VECTORS[(frame.vector & 3) as usize];
     let _ = writeln!(out, "(XEN) Unexpected {kind} at EL2 on CPU {}", cpu_number());
     let _ = writeln!(out, "(XEN) ESR {esr:#010x} (EC {:#04x})  FAR {far:#018x}", esr >> 26 & 0x3f);
     print_address(&mut out, elr);
-    let _ = writeln!(out, "(XEN) SP  {:016x}  SPSR {:08x}  HCR {:016x}", frame.sp, read!("spsr_el2"), read!("hcr_el2"));
+    let _ = writeln!(out, "(XEN) SP  {:016x}  SPSR {:08x}  HCR {:016x}", frame.sp, read_sysreg!("spsr_el2"), read_sysreg!("hcr_el2"));
     for (row, chunk) in frame.x.chunks(4).enumerate() {
         let _ = write!(out, "(XEN)");
         for (column, value) in chunk.iter().enumerate() {

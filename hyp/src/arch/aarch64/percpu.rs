@@ -10,7 +10,7 @@ use crate::cpu::{CpuId, MAX_CPUS};
 use crate::domain::Domain;
 use crate::vcpu::Vcpu;
 
-use super::sysreg::{read, write};
+use super::sysreg::{read_sysreg, write_sysreg};
 use super::timer;
 use super::trap::Departure;
 
@@ -72,7 +72,7 @@ pub fn init(id: CpuId) {
     cpu.emergency_stack.set(top);
     cpu.id.set(id.index() as u8);
     // SAFETY: TPIDR_EL2 is for EL2 software alone; this is its only user.
-    unsafe { write!("tpidr_el2", cpu as *const PerCpu as u64) };
+    unsafe { write_sysreg!("tpidr_el2", cpu as *const PerCpu as u64) };
 }
 
 /// Says that this CPU is ready to run vCPUs.
@@ -84,12 +84,12 @@ pub fn set_online() {
 #[inline(always)]
 pub fn this() -> &'static PerCpu {
     // SAFETY: `init` stored a pointer to a static there before any other code of this CPU ran.
-    unsafe { &*(read!("tpidr_el2") as *const PerCpu) }
+    unsafe { &*(read_sysreg!("tpidr_el2") as *const PerCpu) }
 }
 
 /// Whether `init` ran on this CPU, for the panic path.
 pub fn is_initialised() -> bool {
-    read!("tpidr_el2") != 0
+    read_sysreg!("tpidr_el2") != 0
 }
 
 /// Whether a CPU has come up.

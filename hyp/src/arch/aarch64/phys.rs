@@ -140,6 +140,15 @@ fn zva_block() -> u64 {
     if dczid & 0x10 != 0 { 0 } else { 4 << (dczid & 0xf) }
 }
 
+/// What the boot loader put in memory, as bytes.
+///
+/// # Safety
+/// The range is RAM that nobody writes as long as the slice is used.
+pub unsafe fn boot_module(start: Pa, size: usize) -> &'static [u8] {
+    // SAFETY: the caller's promise; EL2 maps RAM at its physical address.
+    unsafe { core::slice::from_raw_parts(start.raw() as *const u8, size) }
+}
+
 /// Pages as memory for Rust objects, zeroed.
 ///
 /// # Safety
@@ -167,4 +176,11 @@ pub fn clean_invalidate(pa: Pa, len: usize) {
     }
     // SAFETY: a barrier.
     unsafe { core::arch::asm!("dsb sy", options(nostack)) };
+}
+
+/// Forgets all instructions that any CPU has fetched ahead (DDI 0487 B2.7.4.2): memory that was written as data and
+/// cleaned is about to be executed.
+pub fn invalidate_instructions() {
+    // SAFETY: maintenance of caches that hold nothing but copies.
+    unsafe { core::arch::asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack)) };
 }

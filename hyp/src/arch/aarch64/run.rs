@@ -11,6 +11,7 @@
 use alloc::sync::Arc;
 
 use crate::domain::Domain;
+use crate::event;
 use crate::sched;
 use crate::timer as deadlines;
 use crate::vcpu::{Vcpu, request};
@@ -85,6 +86,10 @@ enum Ended {
 fn run(loaded: &Loaded) -> Ended {
     let cpu = percpu::this();
     let context = loaded.vcpu.arch.context();
+    if loaded.vcpu.events.is_polling() {
+        event::end_poll(&loaded.domain, &loaded.vcpu);
+        deadlines::cancel(&loaded.vcpu, deadlines::Kind::Poll);
+    }
     loop {
         if loaded.vcpu.has_requests() || sched::must_reschedule(cpu.id()) {
             let requests = loaded.vcpu.take_requests();
@@ -107,10 +112,11 @@ fn run(loaded: &Loaded) -> Ended {
                     sched::yield_now(cpu.id());
                     return Ended::Pick;
                 }
-                Departure::Block => {
+                departure @ (Departure::Block | Departure::Poll) => {
                     sched::block(&loaded.vcpu);
                     // What came between the guest's last look and now would otherwise be slept through.
-                    if irq::is_pending(loaded) || loaded.vcpu.has_requests() {
+                    let poll_ended = departure == Departure::Poll && !loaded.vcpu.events.is_polling();
+                    if poll_ended || irq::is_pending(loaded) || loaded.vcpu.has_requests() {
                         sched::wake(&loaded.vcpu);
                     }
                     return Ended::Pick;

@@ -10,7 +10,7 @@ use crate::cpu::{CpuId, MAX_CPUS};
 use crate::discovery::{CpuNode, EnableMethod};
 use crate::sched::CpuMask;
 
-use super::sysreg::write;
+use super::sysreg::write_sysreg;
 use super::{el2_map, entry, irq, percpu, phys, power, run, timer, vcpu, vectors};
 
 /// What `secondary_start` in entry.rs reads with the MMU off.
@@ -51,7 +51,7 @@ pub fn start_all(cpus: &ArrayVec<CpuNode, MAX_CPUS>, vtcr: u64) -> CpuMask {
     for (index, cpu) in cpus.iter().enumerate().skip(1) {
         let Some(id) = CpuId::new(index) else { break };
         if start(id, cpu) {
-            online = online.with(id);
+            online = CpuMask::from_bits(online.bits() | CpuMask::only(id).bits());
         }
     }
     info!("Brought up {} CPUs", online.iter().count());
@@ -98,7 +98,7 @@ fn start(id: CpuId, cpu: &CpuNode) -> bool {
 extern "C" fn secondary_cpu(index: u64) -> ! {
     let Some(id) = CpuId::new(index as usize) else { power::stop_this_cpu() };
     // SAFETY: the address of the vector table.
-    unsafe { write!("vbar_el2", vectors::vectors as *const () as u64) };
+    unsafe { write_sysreg!("vbar_el2", vectors::vectors as *const () as u64) };
     percpu::init(id);
     // SAFETY: no guest runs here yet.
     unsafe { vcpu::init_cpu(VTCR.load(core::sync::atomic::Ordering::Acquire)) };

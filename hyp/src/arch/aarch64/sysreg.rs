@@ -4,18 +4,21 @@
 //! VPIDR_EL2, the ICC_* family, …), and marks writes `nomem`, so that the compiler may move stores across them.
 //! These do not: a write is a compiler barrier.
 
-/// Reads a system register: `read!("esr_el2")`.
-macro_rules! read {
+/// Reads a system register: `read_sysreg!("esr_el2")`.
+macro_rules! read_sysreg {
     ($name:literal) => {{
         let value: u64;
         // SAFETY: reading this register has no side effect that Rust code could observe.
-        unsafe { core::arch::asm!(concat!("mrs {}, ", $name), out(reg) value, options(nostack)) };
+        #[allow(unused_unsafe)] // also used within other unsafe blocks
+        unsafe {
+            core::arch::asm!(concat!("mrs {}, ", $name), out(reg) value, options(nostack))
+        };
         value
     }};
 }
 
 /// Writes a system register; `unsafe` where it stands, since what a write does depends on the register.
-macro_rules! write {
+macro_rules! write_sysreg {
     ($name:literal, $value:expr) => {{
         let value: u64 = $value;
         core::arch::asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack))
@@ -29,21 +32,7 @@ pub fn isb() {
     unsafe { core::arch::asm!("isb", options(nostack)) };
 }
 
-/// All accesses before are complete for the inner shareable domain before anything after begins.
-#[inline(always)]
-pub fn dsb_ish() {
-    // SAFETY: a barrier.
-    unsafe { core::arch::asm!("dsb ish", options(nostack)) };
-}
-
-/// All accesses before, and device accesses too, are complete before anything after begins.
-#[inline(always)]
-pub fn dsb_sy() {
-    // SAFETY: a barrier.
-    unsafe { core::arch::asm!("dsb sy", options(nostack)) };
-}
-
-pub(crate) use {read, write};
+pub(crate) use {read_sysreg, write_sysreg};
 
 /// HCR_EL2 bits (DDI 0487 D19.2.48).
 pub mod hcr {

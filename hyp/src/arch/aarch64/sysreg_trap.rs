@@ -3,7 +3,7 @@
 use gic::SgiRegister;
 
 use super::percpu::Loaded;
-use super::sysreg::read;
+use super::sysreg::read_sysreg;
 use super::vectors::Context;
 use super::{id_registers, inject, irq, timer, trap};
 
@@ -81,7 +81,7 @@ pub fn trap(loaded: &Loaded, ctx: &mut Context, esr: u64) {
             }
         }
         // No auxiliary controls are a guest's to change.
-        ACTLR_EL1 => Access::Value(read!("actlr_el1")),
+        ACTLR_EL1 => Access::Value(read_sysreg!("actlr_el1")),
         // Self-hosted debug is not virtualised: monitors off, OS lock implemented and open, no breakpoints that stop.
         OSLSR_EL1 => Access::Value(1 << 3),
         MDSCR_EL1 | OSLAR_EL1 | OSDLR_EL1 | DBGPRCR_EL1 | MDCCSR_EL0 => Access::Value(0),
@@ -99,7 +99,7 @@ pub fn trap(loaded: &Loaded, ctx: &mut Context, esr: u64) {
         Access::Undefined => {
             log::debug!(target: crate::console::GUEST, "{} v{}: {} of an absent system register, ISS {:#x} at {:#x}",
                 loaded.domain.id, loaded.vcpu.id.get(), if is_read { "read" } else { "write" }, esr & 0x1ff_ffff,
-                read!("elr_el2"));
+                read_sysreg!("elr_el2"));
             inject::undefined(esr);
         }
         Access::Value(result) if is_read => {

@@ -6,7 +6,7 @@ use crate::time::Ticks;
 use crate::timer;
 
 use super::percpu::{self, Loaded};
-use super::sysreg::{read, write};
+use super::sysreg::{read_sysreg, write_sysreg};
 
 const ENABLE: u64 = 1;
 const IMASK: u64 = 2;
@@ -28,8 +28,8 @@ impl Programme {
         let when = self.deadline.get().min(self.slice_end.get());
         // SAFETY: EL2's own timer.
         unsafe {
-            write!("cnthp_cval_el2", when);
-            write!("cnthp_ctl_el2", if when == u64::MAX { 0 } else { ENABLE });
+            write_sysreg!("cnthp_cval_el2", when);
+            write_sysreg!("cnthp_ctl_el2", if when == u64::MAX { 0 } else { ENABLE });
         }
     }
 }
@@ -38,13 +38,13 @@ impl Programme {
 #[inline]
 pub fn now() -> Ticks {
     super::sysreg::isb();
-    Ticks::new(read!("cntpct_el0"))
+    Ticks::new(read_sysreg!("cntpct_el0"))
 }
 
 /// Ticks per second, as the firmware set it.
 #[inline]
 pub fn counter_frequency() -> u64 {
-    read!("cntfrq_el0")
+    read_sysreg!("cntfrq_el0")
 }
 
 /// When [`crate::timer`] next wants to run on this CPU.

@@ -11,7 +11,7 @@ use stage2::{BlockSize, Ipa, Pa, Pages, Tlb, VersionedVmid, VmidAllocator, VmidB
 
 use crate::cpu::{CpuId, MAX_CPUS};
 
-use super::sysreg::{isb, read, write};
+use super::sysreg::{isb, read_sysreg, write_sysreg};
 
 static VMIDS: Once<TicketMutex<VmidAllocator<MAX_CPUS>>> = Once::new();
 
@@ -30,7 +30,7 @@ impl AddressSpace {
 }
 
 fn allocator() -> &'static TicketMutex<VmidAllocator<MAX_CPUS>> {
-    VMIDS.call_once(|| TicketMutex::new(VmidAllocator::new(VmidBits::from_id_aa64mmfr1(read!("id_aa64mmfr1_el1")))))
+    VMIDS.call_once(|| TicketMutex::new(VmidAllocator::new(VmidBits::from_id_aa64mmfr1(read_sysreg!("id_aa64mmfr1_el1")))))
 }
 
 /// Gives the domain a VMID that is good on this CPU and loads VTTBR_EL2 with it.
@@ -45,7 +45,7 @@ pub fn activate(cpu: CpuId, space: &AddressSpace, root: Pa) {
         unsafe { asm!("dsb ishst", "tlbi alle1is", "dsb ish", "isb", options(nostack)) };
     }
     // SAFETY: the loaded guest's stage 2; takes effect before the guest runs, by the isb or the exception return.
-    unsafe { write!("vttbr_el2", stage2::vttbr(root, verdict.vmid.vmid())) };
+    unsafe { write_sysreg!("vttbr_el2", stage2::vttbr(root, verdict.vmid.vmid())) };
     isb();
 }
 
@@ -54,7 +54,7 @@ pub fn deactivate(cpu: CpuId) {
     let mut vmids = allocator().lock();
     vmids.release(cpu.index());
     // SAFETY: VMID 0 has no translations, and no guest runs until the next `activate`.
-    unsafe { write!("vttbr_el2", 0) };
+    unsafe { write_sysreg!("vttbr_el2", 0) };
     isb();
 }
 
@@ -72,17 +72,17 @@ impl Stage2Tlb {
     fn with_vmid(&self, operation: impl FnOnce()) {
         // Without a VMID the domain never ran: no TLB holds anything of it.
         let Some(vttbr) = self.vttbr else { return };
-        let loaded = read!("vttbr_el2");
+        let loaded = read_sysreg!("vttbr_el2");
         if loaded == vttbr {
             operation();
             return;
         }
         // SAFETY: EL2 is not subject to stage 2, and no guest instruction runs until the register is put back.
-        unsafe { write!("vttbr_el2", vttbr) };
+        unsafe { write_sysreg!("vttbr_el2", vttbr) };
         isb();
         operation();
         // SAFETY: as above.
-        unsafe { write!("vttbr_el2", loaded) };
+        unsafe { write_sysreg!("vttbr_el2", loaded) };
         isb();
     }
 }

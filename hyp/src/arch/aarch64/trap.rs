@@ -7,7 +7,7 @@ use crate::hypercall::{self, Caller, Outcome};
 use crate::{psci, sched};
 
 use super::percpu::{self, Loaded};
-use super::sysreg::{read, write};
+use super::sysreg::{read_sysreg, write_sysreg};
 use super::vectors::{Context, EXIT_REQUESTED};
 use super::{inject, irq, mmio, run, sysreg_trap};
 
@@ -18,6 +18,8 @@ pub enum Departure {
     Requests,
     /// The vCPU sleeps until something is pending for it.
     Block,
+    /// As `Block`, or until its poll ends.
+    Poll,
     /// Another vCPU may run.
     Yield,
     /// The vCPU switched itself off, or its domain ended.
@@ -40,7 +42,7 @@ mod ec {
 pub fn skip_instruction(esr: u64) {
     let length = if esr & 1 << 25 != 0 { 4 } else { 2 };
     // SAFETY: ELR_EL2 is where the guest continues; it affects only the guest.
-    unsafe { write!("elr_el2", read!("elr_el2").wrapping_add(length)) };
+    unsafe { write_sysreg!("elr_el2", read_sysreg!("elr_el2").wrapping_add(length)) };
 }
 
 /// Ends a trap: straight back to the guest unless somebody asked for more than interrupts.
@@ -70,12 +72,16 @@ extern "C" fn on_hypercall(ctx: &mut Context) -> u64 {
         Outcome::Again(args) => {
             ctx.x[..5].copy_from_slice(&args);
             // SAFETY: back to the hvc; ELR_EL2 affects only the guest. Interrupts are taken before it runs again.
-            unsafe { write!("elr_el2", read!("elr_el2").wrapping_sub(4)) };
+            unsafe { write_sysreg!("elr_el2", read_sysreg!("elr_el2").wrapping_sub(4)) };
             finish(loaded)
         }
         Outcome::Block => {
             ctx.x[0] = 0;
             leave(Departure::Block)
+        }
+        Outcome::Poll => {
+            ctx.x[0] = 0;
+            leave(Departure::Poll)
         }
         Outcome::Yield => {
             ctx.x[0] = 0;
@@ -129,7 +135,7 @@ extern "C" fn on_trap(ctx: &mut Context, esr: u64) -> u64 {
         // not offer.
         class => {
             log::debug!(target: crate::console::GUEST, "{} v{}: trap of class {class:#04x} at {:#x}",
-                loaded.domain.id, loaded.vcpu.id.get(), read!("elr_el2"));
+                loaded.domain.id, loaded.vcpu.id.get(), read_sysreg!("elr_el2"));
             inject::undefined(esr);
         }
     }

@@ -14,7 +14,7 @@ use core::cell::UnsafeCell;
 
 use stage2::Pa;
 
-use super::sysreg::{hcr, isb, read, write};
+use super::sysreg::{hcr, isb, read_sysreg, write_sysreg};
 use super::vectors::Context;
 use crate::time::Ticks;
 
@@ -34,7 +34,7 @@ macro_rules! el1_registers {
         impl El1Registers {
             #[inline]
             fn save(&mut self) {
-                $(self.$field = read!($name);)*
+                $(self.$field = read_sysreg!($name);)*
             }
 
             /// # Safety
@@ -43,7 +43,7 @@ macro_rules! el1_registers {
             unsafe fn load(&self) {
                 $(
                     // SAFETY: an EL1 register: it affects only the guest, which is loaded by this.
-                    unsafe { write!($name, self.$field) };
+                    unsafe { write_sysreg!($name, self.$field) };
                 )*
             }
         }
@@ -195,7 +195,7 @@ impl VcpuState {
                 ptimer: PhysicalTimer::default(),
                 counter_offset,
                 vmpidr,
-                vpidr: read!("midr_el1"),
+                vpidr: read_sysreg!("midr_el1"),
                 gic: super::irq::VirtualInterface::new(),
             }),
         }
@@ -253,13 +253,13 @@ impl Machine {
         // SAFETY: EL2 registers that act on EL1 and EL0 only, which run next from `enter_guest`; everything is
         // synchronised by the isb below, or by the exception return.
         unsafe {
-            write!("vmpidr_el2", self.vmpidr);
-            write!("vpidr_el2", self.vpidr);
-            write!("cntvoff_el2", self.counter_offset);
-            write!("cptr_el2", CPTR_BASE | CPTR_TFP);
+            write_sysreg!("vmpidr_el2", self.vmpidr);
+            write_sysreg!("vpidr_el2", self.vpidr);
+            write_sysreg!("cntvoff_el2", self.counter_offset);
+            write_sysreg!("cptr_el2", CPTR_BASE | CPTR_TFP);
             self.el1.load();
-            write!("cntv_cval_el0", self.vtimer.cval);
-            write!("cntv_ctl_el0", self.vtimer.ctl);
+            write_sysreg!("cntv_cval_el0", self.vtimer.cval);
+            write_sysreg!("cntv_ctl_el0", self.vtimer.ctl);
         }
         self.fp_enabled = false;
         isb();
@@ -268,10 +268,10 @@ impl Machine {
     /// Takes the vCPU out of this CPU's registers.
     pub fn unload(&mut self) {
         self.el1.save();
-        self.vtimer.cval = read!("cntv_cval_el0");
-        self.vtimer.ctl = read!("cntv_ctl_el0");
+        self.vtimer.cval = read_sysreg!("cntv_cval_el0");
+        self.vtimer.ctl = read_sysreg!("cntv_ctl_el0");
         // SAFETY: stops the virtual timer, so that it does not fire for somebody else.
-        unsafe { write!("cntv_ctl_el0", 0) };
+        unsafe { write_sysreg!("cntv_ctl_el0", 0) };
         if self.fp_enabled {
             self.fp.save();
             self.fp_enabled = false;
@@ -282,7 +282,7 @@ impl Machine {
     /// Gives the guest FP and SIMD, on its first use since it was loaded.
     pub fn enable_fp(&mut self) {
         // SAFETY: stops trapping FP; takes effect for the loads after the isb.
-        unsafe { write!("cptr_el2", CPTR_BASE) };
+        unsafe { write_sysreg!("cptr_el2", CPTR_BASE) };
         isb();
         self.fp.load();
         self.fp_enabled = true;
@@ -296,16 +296,16 @@ impl Machine {
 pub unsafe fn init_cpu(vtcr: u64) {
     // SAFETY: EL2 configuration registers; they act on guests only.
     unsafe {
-        write!("hcr_el2", hcr::GUEST);
-        write!("vtcr_el2", vtcr);
-        write!("hstr_el2", 0);
+        write_sysreg!("hcr_el2", hcr::GUEST);
+        write_sysreg!("vtcr_el2", vtcr);
+        write_sysreg!("hstr_el2", 0);
         // EL1 may read the physical counter; the physical timer traps (EL1PCTEN, not EL1PCEN).
-        write!("cnthctl_el2", 1);
+        write_sysreg!("cnthctl_el2", 1);
         // Debug, OS lock, debug ROM and performance monitors trap (TDA, TDOSA, TDRA, TPM, TPMCR); EL2 keeps the PMU.
-        write!("mdcr_el2", read!("mdcr_el2") & 0x1f | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11);
-        write!("cntp_ctl_el0", 0);
-        write!("cntv_ctl_el0", 0);
-        write!("vbar_el2", super::vectors::vectors as *const () as u64);
+        write_sysreg!("mdcr_el2", read_sysreg!("mdcr_el2") & 0x1f | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11);
+        write_sysreg!("cntp_ctl_el0", 0);
+        write_sysreg!("cntv_ctl_el0", 0);
+        write_sysreg!("vbar_el2", super::vectors::vectors as *const () as u64);
     }
     isb();
 }
@@ -313,7 +313,7 @@ pub unsafe fn init_cpu(vtcr: u64) {
 /// Translates a virtual address of the loaded guest (AT S12E1R or S12E1W, DDI 0487 C5.4).
 pub fn translate(va: u64, access: crate::arch::Access) -> Result<Pa, crate::arch::TranslationFault> {
     // The guest may be in the middle of using PAR_EL1 itself; its value is put back.
-    let guest_par = read!("par_el1");
+    let guest_par = read_sysreg!("par_el1");
     let par: u64;
     match access {
         // SAFETY: an address translation changes PAR_EL1 only.
@@ -326,7 +326,7 @@ pub fn translate(va: u64, access: crate::arch::Access) -> Result<Pa, crate::arch
         },
     }
     // SAFETY: restores what the guest had.
-    unsafe { write!("par_el1", guest_par) };
+    unsafe { write_sysreg!("par_el1", guest_par) };
     if par & 1 != 0 {
         return Err(crate::arch::TranslationFault);
     }

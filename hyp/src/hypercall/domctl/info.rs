@@ -1,0 +1,58 @@
+//! A domain in one structure: `XEN_DOMCTL_getdomaininfo`, and each element of `XEN_SYSCTL_getdomaininfolist`.
+
+use core::sync::atomic::Ordering;
+
+use pv_abi::domctl::{
+    GetDomainInfo, XEN_DOMINF_BLOCKED, XEN_DOMINF_HAP, XEN_DOMINF_HVM_GUEST, XEN_DOMINF_PAUSED,
+    XEN_DOMINF_RUNNING, XEN_DOMINF_SHUTDOWN, XEN_DOMINF_SHUTDOWNMASK, XEN_DOMINF_SHUTDOWNSHIFT,
+    XEN_INVALID_MAX_VCPU_ID,
+};
+
+use crate::domain::Domain;
+use crate::sched::{self, Phase, State};
+
+/// Describes a domain as of now.
+pub fn describe(domain: &Domain) -> GetDomainInfo {
+    let mut flags = XEN_DOMINF_HVM_GUEST | XEN_DOMINF_HAP;
+    let mut cpu_time = 0u64;
+    let mut online = 0;
+    let mut waiting = 0;
+    for vcpu in domain.vcpus() {
+        let run = sched::runstate(vcpu);
+        cpu_time = cpu_time.wrapping_add(run.spent[Phase::Running as usize].get());
+        match vcpu.sched.state() {
+            State::Down => continue,
+            State::Blocked => waiting += 1,
+            State::Runnable => {}
+            State::Running => flags |= XEN_DOMINF_RUNNING,
+        }
+        online += 1;
+    }
+    if online != 0 && waiting == online {
+        flags |= XEN_DOMINF_BLOCKED;
+    }
+    if domain.pause_count.load(Ordering::Acquire) != 0 {
+        flags |= XEN_DOMINF_PAUSED;
+    }
+    // A reason of all ones: none.
+    let mut reason = XEN_DOMINF_SHUTDOWNMASK;
+    if domain.is_shut_down.load(Ordering::Acquire) {
+        flags |= XEN_DOMINF_SHUTDOWN;
+        reason &= domain.shutdown_code.load(Ordering::Relaxed);
+    }
+    let highest = u32::try_from(domain.vcpus().len()).unwrap_or(0);
+    GetDomainInfo {
+        domain: domain.id,
+        flags: flags | reason << XEN_DOMINF_SHUTDOWNSHIFT,
+        tot_pages: domain.pages.current().get(),
+        max_pages: domain.pages.maximum().get(),
+        outstanding_pages: domain.pages.claimed().get(),
+        // Only the domain maps it, and where is not kept.
+        shared_info_frame: u64::MAX,
+        cpu_time,
+        nr_online_vcpus: online,
+        max_vcpu_id: highest.checked_sub(1).unwrap_or(XEN_INVALID_MAX_VCPU_ID),
+        gpaddr_bits: u8::try_from(domain.p2m.geometry().ipa_bits()).unwrap_or(0),
+        ..GetDomainInfo::default()
+    }
+}

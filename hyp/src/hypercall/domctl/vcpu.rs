@@ -1,0 +1,70 @@
+//! One vCPU: what it does, and on which CPUs.
+
+use alloc::sync::Arc;
+
+use pv_abi::Errno;
+use pv_abi::domctl::{GetVcpuInfo, VcpuAffinity, XEN_VCPUAFFINITY_HARD, XEN_VCPUAFFINITY_SOFT};
+
+use crate::domain::Domain;
+use crate::hypercall::{Caller, bitmap};
+use crate::sched::{self, CpuMask, Phase, State};
+use crate::vcpu::{Vcpu, VcpuId};
+
+/// `XEN_DOMCTL_getvcpuinfo`. `ESRCH` beyond the domain's vCPUs.
+pub(super) fn info(domain: &Domain, mut op: GetVcpuInfo) -> Result<GetVcpuInfo, Errno> {
+    let vcpu = domain.vcpu(VcpuId::new(op.vcpu)).ok_or(Errno::ESRCH)?;
+    let run = sched::runstate(vcpu);
+    let state = vcpu.sched.state();
+    op.online = u8::from(state != State::Down);
+    op.blocked = u8::from(state == State::Blocked);
+    op.running = u8::from(state == State::Running);
+    op.cpu_time = run.spent[Phase::Running as usize].get();
+    op.cpu = vcpu.sched.home().index() as u32;
+    Ok(op)
+}
+
+/// The vCPU of an affinity operation. `EINVAL` beyond the domain's vCPUs, or where neither map is meant.
+fn subject<'d>(domain: &'d Domain, op: &VcpuAffinity) -> Result<&'d Arc<Vcpu>, Errno> {
+    let vcpu = domain.vcpu(VcpuId::new(op.vcpu)).ok_or(Errno::EINVAL)?;
+    match op.flags & (XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT) {
+        0 => Err(Errno::EINVAL),
+        _ => Ok(vcpu),
+    }
+}
+
+/// `XEN_DOMCTL_getvcpuaffinity`. There is no soft affinity: it is all CPUs, always.
+pub(super) fn affinity(caller: &Caller<'_>, domain: &Domain, op: VcpuAffinity) -> Result<VcpuAffinity, Errno> {
+    let vcpu = subject(domain, &op)?;
+    if op.flags & XEN_VCPUAFFINITY_HARD != 0 {
+        bitmap::write(caller, &op.cpumap_hard, vcpu.sched.affinity().bits())?;
+    }
+    if op.flags & XEN_VCPUAFFINITY_SOFT != 0 {
+        bitmap::write(caller, &op.cpumap_soft, CpuMask::ALL.bits())?;
+    }
+    Ok(op)
+}
+
+/// `XEN_DOMCTL_setvcpuaffinity`, which answers with the maps in effect. A soft map is advice, and not taken: what comes
+/// back says that all allowed CPUs are as good.
+pub(super) fn set_affinity(
+    caller: &Caller<'_>,
+    domain: &Domain,
+    op: VcpuAffinity,
+) -> Result<VcpuAffinity, Errno> {
+    let vcpu = subject(domain, &op)?;
+    if op.flags & XEN_VCPUAFFINITY_HARD != 0 {
+        let wanted = CpuMask::from_bits(bitmap::read(caller, &op.cpumap_hard)?);
+        if !sched::set_affinity(vcpu, wanted) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let effective = vcpu.sched.affinity().and(sched::online()).bits();
+    if op.flags & XEN_VCPUAFFINITY_HARD != 0 {
+        bitmap::write(caller, &op.cpumap_hard, effective)?;
+    }
+    if op.flags & XEN_VCPUAFFINITY_SOFT != 0 {
+        bitmap::read(caller, &op.cpumap_soft)?;
+        bitmap::write(caller, &op.cpumap_soft, effective)?;
+    }
+    Ok(op)
+}
