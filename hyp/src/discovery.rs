@@ -20,6 +20,10 @@ use crate::devicetree::{DeviceTree, Node, PaRange};
 
 mod chosen;
 mod interrupt;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
 
 pub use chosen::{Chosen, Module, ModuleKind, chosen};
 pub use interrupt::{Interrupt, decode, interrupts, interrupts_with};
