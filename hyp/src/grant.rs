@@ -91,12 +91,12 @@ pub fn mapped_at(domain: &Domain, index: u32) -> Option<Gfn> {
 
 /// A reference to a page by its machine frame, if a domain owns it or has it mapped by a grant. For cache maintenance.
 pub fn reachable(domain: &Domain, mfn: Mfn) -> Result<PageRef, Errno> {
-    if let Ok(page) = page::get(mfn, domain.id) {
+    if let Ok(page) = domain.p2m.get_own(mfn) {
         return Ok(page);
     }
     let maptrack = domain.grants.maptrack.lock();
     // The mapping keeps the page; with the lock held it cannot end before there is a reference of our own.
-    if maptrack.maps(mfn) { page::get_mapped(mfn) } else { Err(Errno::EPERM) }
+    if maptrack.maps(mfn) { page::get_mapped(mfn, &domain.p2m.lock_for_copy()) } else { Err(Errno::EPERM) }
 }
 
 /// Ends everything for a domain that goes away and whose vCPUs run no more: its uses of others' grants, and its frames.

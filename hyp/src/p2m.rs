@@ -60,7 +60,14 @@ struct Inner {
 }
 
 /// Keeps a domain's pages where they are while EL2 copies.
-pub(crate) struct CopyGuard<'a>(#[allow(dead_code, reason = "held for its lock")] RwLockReadGuard<'a, Inner>);
+pub(crate) struct CopyGuard<'a>(RwLockReadGuard<'a, Inner>);
+
+impl CopyGuard<'_> {
+    #[inline]
+    fn lookup(&self, gfn: Gfn) -> Option<Leaf> {
+        self.0.tables.lookup_gfn(&self.0.pool, gfn)
+    }
+}
 
 pub(crate) fn errno(error: stage2::Error) -> Errno {
     match error {
@@ -134,8 +141,7 @@ impl P2m {
     /// What is mapped at a guest frame.
     #[inline]
     pub fn leaf(&self, gfn: Gfn) -> Option<Leaf> {
-        let inner = self.inner.read();
-        inner.tables.lookup_gfn(&inner.pool, gfn)
+        self.lock_for_copy().lookup(gfn)
     }
 
     /// The machine frame at a guest frame, and why it is there.
@@ -148,12 +154,23 @@ impl P2m {
     /// device's, `EACCES` if the guest may not do that to it.
     #[inline]
     pub fn get_page(&self, gfn: Gfn, access: Access) -> Result<PageRef, Errno> {
-        let inner = self.inner.read();
-        let leaf = inner.tables.lookup_gfn(&inner.pool, gfn).ok_or(Errno::EINVAL)?;
+        let lock = self.lock_for_copy();
+        let leaf = lock.lookup(gfn).ok_or(Errno::EINVAL)?;
         if access == Access::Write && !leaf.attributes().is_writable() {
             return Err(Errno::EACCES);
         }
-        page::get_mapped(leaf.mfn_of(gfn))
+        page::get_mapped(leaf.mfn_of(gfn), &lock)
+    }
+
+    /// Whether the guest can read, or write, at `gfn`.
+    pub fn allows(&self, gfn: Gfn, access: Access) -> bool {
+        self.leaf(gfn).is_some_and(|leaf| {
+            let allowed = leaf.attributes().access();
+            match access {
+                Access::Read => allowed.read,
+                Access::Write => allowed.write,
+            }
+        })
     }
 
     /// Whether the guest can execute code at `gfn`.
@@ -175,12 +192,18 @@ impl P2m {
         })
     }
 
+    /// A reference to the domain's own page with this machine frame number, wherever it is mapped. `EINVAL` if the
+    /// frame is not the domain's.
+    pub fn get_own(&self, mfn: Mfn) -> Result<PageRef, Errno> {
+        page::get(mfn, self.owner, &self.lock_for_copy())
+    }
+
     #[inline]
     fn get_if(&self, gfn: Gfn, accept: impl Fn(PageType) -> bool) -> Result<(PageRef, bool), Errno> {
-        let inner = self.inner.read();
-        match inner.tables.lookup_gfn(&inner.pool, gfn) {
+        let lock = self.lock_for_copy();
+        match lock.lookup(gfn) {
             Some(leaf) if accept(leaf.page_type()) => {
-                Ok((page::get(leaf.mfn_of(gfn), self.owner)?, leaf.attributes().is_writable()))
+                Ok((page::get(leaf.mfn_of(gfn), self.owner, &lock)?, leaf.attributes().is_writable()))
             }
             _ => Err(Errno::EINVAL),
         }

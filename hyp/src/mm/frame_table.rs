@@ -13,8 +13,8 @@
 //! belong to the free lists (under the allocator's lock) while a frame is free; to the batch that unmapped it while
 //! it waits for the TLBs; and hold the guest frame at which a `Shared` frame is mapped.
 //!
-//! The count of a `Ram` frame rises from 1 only under its owner's p2m lock (`P2m::get_page`). So once a frame was
-//! unmapped under that lock and its count is 1, nobody else has it or can get it.
+//! The count of a `Ram` frame rises from 1 only under its owner's p2m lock: `page::get` wants to see that lock. So once
+//! a frame was unmapped under it (for writing) and its count is 1, nobody else has it or can get it.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -105,9 +105,9 @@ fn write_in_page(address: u64, from: &[u8]) -> Result<(), Errno> {
 
 /// A reference to the page at a virtual address that the guest may write. `EFAULT` where it may not.
 pub fn page(caller: &Caller<'_>, address: u64) -> Result<PageRef, Errno> {
-    let _guard = caller.domain.p2m.lock_for_copy();
+    let lock = caller.domain.p2m.lock_for_copy();
     let pa = translate(address, Access::Write)?;
-    page::get_mapped(pa.mfn()).map_err(|_| Errno::EFAULT)
+    page::get_mapped(pa.mfn(), &lock).map_err(|_| Errno::EFAULT)
 }
 
 /// Reads up to `to.len()` consecutive values; how many were read before the first that the guest could not read.

@@ -11,6 +11,7 @@ use stage2::{Mfn, PAGE_SIZE, Pa, Pages};
 
 use super::frame_table::{Frame, Kind, State};
 use super::memory;
+use crate::p2m::CopyGuard;
 use crate::{arch, domain};
 
 /// A reference to one page. Dropping it gives the reference up; the last one frees the page.
@@ -55,16 +56,16 @@ impl core::fmt::Debug for PageRef {
     }
 }
 
-/// A reference to a page of `owner`, its memory or one shown to it. `EINVAL` if the frame is not that. The caller
-/// holds the owner's p2m lock, or a reference to the page.
+/// A reference to a page of `owner`, its memory or one shown to it. `EINVAL` if the frame is not that. `_lock` is on
+/// the owner's p2m: it keeps the domain from giving the page up at this moment.
 #[inline]
-pub(crate) fn get(mfn: Mfn, owner: DomId) -> Result<PageRef, Errno> {
+pub(crate) fn get(mfn: Mfn, owner: DomId, _lock: &CopyGuard<'_>) -> Result<PageRef, Errno> {
     get_if(mfn, |state| state.is_guest_accessible() && state.owner() == owner)
 }
 
-/// The same for a page that the guest has mapped, whoever owns it. The caller holds the lock of that p2m.
+/// The same for a page that a guest has mapped, whoever owns it. `_lock` is on the p2m that maps it.
 #[inline]
-pub(crate) fn get_mapped(mfn: Mfn) -> Result<PageRef, Errno> {
+pub(crate) fn get_mapped(mfn: Mfn, _lock: &CopyGuard<'_>) -> Result<PageRef, Errno> {
     get_if(mfn, State::is_guest_accessible)
 }
 

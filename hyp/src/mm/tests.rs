@@ -259,11 +259,12 @@ fn a_page_is_only_reached_under_its_owners_name() {
     machine(8);
     let guest = guest(5, 10);
     let mfn = guest.populate(0x10, 0);
-    assert!(page::get(mfn, DomId::new(5)).is_ok());
-    assert_eq!(page::get(mfn, DomId::new(6)).err(), Some(Errno::EINVAL));
+    assert!(guest.domain.p2m.get_own(mfn).is_ok());
+    let other = testing::guest(6, 10);
+    assert_eq!(other.domain.p2m.get_own(mfn).err(), Some(Errno::EINVAL));
     let own = memory().allocate(0).unwrap();
-    assert_eq!(page::get(own.mfn(), DomId::DOM0).err(), Some(Errno::EINVAL), "EL2's own memory");
-    assert_eq!(page::get(Mfn::new(1), DomId::DOM0).err(), Some(Errno::EINVAL), "no RAM");
+    assert_eq!(testing::guest(0, 10).domain.p2m.get_own(own.mfn()).err(), Some(Errno::EINVAL), "EL2's own memory");
+    assert_eq!(guest.domain.p2m.get_own(Mfn::new(1)).err(), Some(Errno::EINVAL), "no RAM");
 }
 
 #[test]
