@@ -14,11 +14,14 @@ use stage2::Pa;
 use crate::cmdline::Options;
 use crate::devicetree::{DeviceTree, PaRange};
 use crate::discovery::{Gic, Interrupt, Machine, Mpidr};
+use crate::psci;
 
+mod build;
 pub mod devices;
 pub mod layout;
 mod tree;
 
+pub use build::{BuildError, start};
 use devices::{Devices, Kept};
 use layout::{Layout, LayoutError, Sizes};
 
@@ -34,11 +37,6 @@ const MAX_VCPUS_V2: u32 = 8;
 const MAX_VCPUS_V3: u32 = 128;
 /// Bytes of one vCPU's redistributor: two frames of 64 KiB.
 const REDISTRIBUTOR: u64 = 0x2_0000;
-
-/// The affinity of vCPU `n` of any domain: 16 to a cluster, because a GICv3 SGI reaches no Aff0 above 15.
-pub const fn affinity(n: u32) -> Mpidr {
-    Mpidr::new((n % 16) as u64 | ((n / 16) as u64) << 8)
-}
 
 /// dom0's virtual GIC, at the addresses of the physical one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +206,7 @@ fn layout(inputs: &Inputs<'_>) -> Result<Layout, LayoutError> {
 /// How many vCPUs, and the GIC that they get.
 fn gic(machine: &Machine<'_>, options: &Options<'_>) -> Result<(Vec<Mpidr>, Dom0Gic), PlanError> {
     let wanted = options.dom0_max_vcpus.choose(machine.cpus.len() as u32);
-    let affinities = |count: u32| (0..count).map(affinity).collect();
+    let affinities = |count: u32| (0..count).map(|vcpu| Mpidr::new(psci::affinity_of(vcpu))).collect();
     match &machine.gic {
         Gic::V2 { gicd, gicc, gicv, .. } => {
             // A tree that lists only the first page of a CPU interface has GICC_DIR in the second all the same.

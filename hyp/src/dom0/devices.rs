@@ -208,7 +208,7 @@ fn mapped_interrupts(
 }
 
 /// `ranges` without any part that lies in one of `holes`.
-fn subtract(ranges: Vec<PaRange>, holes: &[PaRange]) -> Vec<PaRange> {
+pub(super) fn subtract(ranges: Vec<PaRange>, holes: &[PaRange]) -> Vec<PaRange> {
     holes.iter().filter(|hole| !hole.is_empty()).fold(ranges, |ranges, hole| {
         let parts = ranges.into_iter().flat_map(|range| {
             let before = PaRange { start: range.start, end: range.end.min(hole.start) };
