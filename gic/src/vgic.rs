@@ -142,6 +142,12 @@ impl Vcpu {
         }
     }
 
+    /// Must the next flush look at the list registers, whether or not anything waits?
+    #[inline]
+    const fn busy(&self) -> bool {
+        self.resync | self.no_pending_maintenance
+    }
+
     #[inline]
     fn set_work(&mut self, intid: u32) {
         let word = intid >> 5 & 31;
@@ -287,7 +293,36 @@ impl VGic {
     /// return, as far as priorities and room allow.
     #[inline]
     pub fn inject_current(&mut self, vcpu: VcpuIndex, intid: IntId, lrs: &mut impl ListRegisters) -> Kicks {
-        let kicks = self.pulse(vcpu, intid);
+        let Some(index) = self.index(vcpu, intid.get()) else { return Kicks::NONE };
+        if self.latch_here(vcpu, index, intid.get(), lrs) {
+            return Kicks::NONE;
+        }
+        self.inject_slowly(vcpu, index, intid.get(), lrs)
+    }
+
+    #[inline(never)]
+    fn inject_slowly(
+        &mut self,
+        vcpu: VcpuIndex,
+        index: usize,
+        intid: u32,
+        lrs: &mut impl ListRegisters,
+    ) -> Kicks {
+        let kicks = self.latch(index, intid, vcpu.get() as u8);
+        self.settle(vcpu, kicks, lrs)
+    }
+
+    /// Serves `vcpu`, loaded here, if it is among `kicks`; returns the others.
+    #[inline]
+    fn settle(&mut self, vcpu: VcpuIndex, kicks: Kicks, lrs: &mut impl ListRegisters) -> Kicks {
+        if kicks.is_empty() {
+            return kicks;
+        }
+        self.settle_slowly(vcpu, kicks, lrs)
+    }
+
+    #[inline(never)]
+    fn settle_slowly(&mut self, vcpu: VcpuIndex, kicks: Kicks, lrs: &mut impl ListRegisters) -> Kicks {
         if kicks.contains(vcpu) { kicks.without(vcpu) | self.flush(vcpu, lrs) } else { kicks }
     }
 
@@ -304,7 +339,7 @@ impl VGic {
     #[inline]
     pub fn flush(&mut self, vcpu: VcpuIndex, lrs: &mut impl ListRegisters) -> Kicks {
         let Some(state) = self.vcpus.get(vcpu.index()) else { return Kicks::NONE };
-        if state.summary == 0 && !state.resync && !state.no_pending_maintenance {
+        if state.summary == 0 && !state.busy() {
             return Kicks::NONE;
         }
         self.flush_slowly(vcpu, lrs)
@@ -448,13 +483,17 @@ impl VGic {
         if offset & width.wrapping_sub(1) != 0 {
             return Kicks::NONE;
         }
-        let kicks = match frame {
-            Frame::Distributor => self.write_distributor(vcpu, offset, width, value, lrs, host),
-            Frame::Redistributor { vcpu: owner, sgi } => {
+        let kicks = match (frame, offset >> 10) {
+            (Frame::Distributor, 1) => self.write_priorities(vcpu, offset, width, value as u32),
+            (Frame::Distributor, 3) if offset == 0xf00 => {
+                return self.write_sgir(vcpu, width, value as u32, lrs);
+            }
+            (Frame::Distributor, _) => self.write_distributor(vcpu, offset, width, value, lrs, host),
+            (Frame::Redistributor { vcpu: owner, sgi }, _) => {
                 self.write_redistributor(vcpu, owner, sgi, offset, width, value, lrs, host)
             }
         };
-        kicks.without(vcpu) | self.flush(vcpu, lrs)
+        self.settle(vcpu, kicks, lrs)
     }
 
     /// A trapped write of an SGI register (ICC_SGI1R_EL1 and its siblings) by `vcpu`, which is loaded here.
@@ -466,8 +505,7 @@ impl VGic {
         value: u64,
         lrs: &mut impl ListRegisters,
     ) -> Kicks {
-        let kicks = self.write_sgi_register(vcpu, register, value);
-        kicks.without(vcpu) | self.flush(vcpu, lrs)
+        self.write_sgi_register(vcpu, register, value, lrs)
     }
 
     /// Where the state of `intid` as `vcpu` sees it is; `None` when there is no such interrupt or vCPU.

@@ -5,6 +5,12 @@ use super::irq::{NOWHERE, flag};
 use super::{MAX_LIST_REGISTERS, VGic, Version};
 use crate::{IntId, Kicks, ListRegisters, Lr, LrState, VcpuIndex};
 
+/// A bit for each list register there is.
+#[inline]
+fn all_of(lrs: &impl ListRegisters) -> u32 {
+    (1u32 << lrs.count().min(MAX_LIST_REGISTERS)) - 1
+}
+
 /// What [`VGic::fold`] takes out of list registers that are not empty.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pull {
@@ -62,6 +68,72 @@ impl VGic {
         if irq.in_lr() { self.resync_owner(index) } else { self.refresh(index, intid) }
     }
 
+    /// Latches an interrupt for the vCPU that is loaded here, straight into a list register, when nothing stands in the
+    /// way: nobody else waits for one, and it is new, or the guest is done with the last of its kind. An SGI is the
+    /// vCPU's own. `false`: nothing was done.
+    #[inline]
+    pub(super) fn latch_here(
+        &mut self,
+        vcpu: VcpuIndex,
+        index: usize,
+        intid: u32,
+        lrs: &mut impl ListRegisters,
+    ) -> bool {
+        let v = vcpu.index();
+        let (Some(state), Some(irq)) = (self.vcpus.get_mut(v), self.irqs.get_mut(index)) else {
+            return false;
+        };
+        // What came while another was in its list register (SGI sources with it), or has a line, takes the long way.
+        const SIMPLE: u16 = flag::ENABLED | flag::PENDING | flag::LINE | flag::DROP_ACTIVE;
+        if !self.forwarding
+            || state.summary != 0
+            || state.busy()
+            || irq.flags & SIMPLE != flag::ENABLED
+            || usize::from(irq.target) != v
+        {
+            return false;
+        }
+        let slot = if irq.in_lr() {
+            let slot = usize::from(irq.lr);
+            // LR_SOFT: its end is still to be served.
+            if usize::from(irq.owner) != v
+                || irq.has(flag::LR_SOFT)
+                || lrs.read(slot).state != LrState::Inactive
+            {
+                return false;
+            }
+            slot
+        } else {
+            let free = !state.used & all_of(lrs);
+            if irq.has(flag::ACTIVE) || free == 0 {
+                return false;
+            }
+            let slot = free.trailing_zeros() as usize;
+            let Some(held) = state.lr_intid.get_mut(slot) else { return false };
+            *held = intid as u16;
+            irq.lr = slot as u8;
+            irq.owner = v as u8;
+            slot
+        };
+        let mut flags = irq.flags & !(flag::ACTIVE | flag::IN_LR) | flag::LR_LATCH;
+        let mut hw = None;
+        if irq.has(flag::HW) {
+            flags |= flag::HW_IN_FLIGHT | flag::LR_HW;
+            hw = IntId::new(irq.pintid.into());
+        }
+        irq.flags = flags;
+        state.used |= 1 << slot;
+        state.lr_pending |= 1 << slot;
+        // An SGI is this vCPU's own; the hardware has a field for that in GICv2 only.
+        let source = if intid < 16 { vcpu.get() as u8 & 7 } else { 0 };
+        irq.lr_source = source;
+        lrs.write(
+            slot,
+            Lr { vintid: intid, priority: irq.priority, state: LrState::Pending, hw, eoi: false, source },
+        );
+        true
+    }
+
     /// The line changed to `high`.
     #[inline]
     pub(super) fn drive_line(&mut self, index: usize, intid: u32, high: bool) -> Kicks {
@@ -88,7 +160,7 @@ impl VGic {
             pulled = true;
             kicks |= self.fold(vcpu, lrs, Pull::Pending);
         }
-        let all = (1u32 << lrs.count().clamp(1, MAX_LIST_REGISTERS)) - 1;
+        let all = all_of(lrs);
         let overflow = loop {
             let Some(intid) = self.best(v) else { break false };
             let free = all & !self.vcpus[v].used;

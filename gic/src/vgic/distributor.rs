@@ -61,7 +61,8 @@ impl VGic {
         }
     }
 
-    #[inline]
+    /// Everything but the two registers that [`VGic::write`] picks out: priorities and GICD_SGIR.
+    #[inline(never)]
     #[allow(clippy::too_many_arguments)]
     pub(super) fn write_distributor(
         &mut self,
@@ -76,7 +77,6 @@ impl VGic {
             (0, 4) if offset == 0 => self.write_ctlr(value as u32),
             (1..=25, _) if self.version == Version::V3 && is_private_bank(offset) => Kicks::NONE,
             (1..=25, _) => self.write_banks(vcpu, vcpu, offset, width, value as u32, lrs, host),
-            (30, 4) if offset == 0xf00 && self.version == Version::V2 => self.write_sgir(vcpu, value as u32),
             (30, _) if self.version == Version::V2 => {
                 self.write_sgi_pending(vcpu, offset, width, value as u32, lrs)
             }
@@ -168,10 +168,7 @@ impl VGic {
                         _ => gic.make_inactive(current, index, intid, lrs),
                     })
             }
-            (8..=15, 1) => self.write_priority(whose, offset & 0x3ff, value),
-            (8..=15, 4) => (0..4).fold(Kicks::NONE, |kicks, n| {
-                kicks | self.write_priority(whose, (offset & 0x3fc) + n, value >> (n * 8))
-            }),
+            (8..=15, _) => self.write_priority_bytes(whose, offset & 0x3ff, width, value),
             (16..=23, 1) if self.version == Version::V2 => self.write_targets(offset & 0x3ff, value, host),
             (16..=23, 4) if self.version == Version::V2 => (0..4).fold(Kicks::NONE, |kicks, n| {
                 kicks | self.write_targets((offset & 0x3fc) + n, value >> (n * 8), host)
@@ -362,17 +359,51 @@ impl VGic {
         self.refresh(index, intid)
     }
 
-    /// GICD_IPRIORITYR: five bits are implemented, as in GIC-400's and most GICv3s' virtual interfaces.
+    /// GICD_IPRIORITYR by byte or word.
     #[inline]
-    fn write_priority(&mut self, whose: VcpuIndex, intid: u32, value: u32) -> Kicks {
-        let Some(index) = self.index(whose, intid) else { return Kicks::NONE };
-        let irq = &mut self.irqs[index];
-        let priority = value as u8 & 0xf8;
-        if irq.priority == priority {
+    pub(super) fn write_priorities(
+        &mut self,
+        whose: VcpuIndex,
+        offset: u32,
+        width: u32,
+        value: u32,
+    ) -> Kicks {
+        let intid = offset & 0x3ff;
+        if intid < 32 && self.version == Version::V3 {
+            // With affinity routing the private interrupts are in the redistributors only.
             return Kicks::NONE;
         }
-        irq.priority = priority;
-        // What is only active keeps the priority it was taken with.
+        self.write_priority_bytes(whose, intid, width, value)
+    }
+
+    /// Five bits are implemented, as in GIC-400's and most GICv3s' virtual interfaces.
+    #[inline]
+    fn write_priority_bytes(&mut self, whose: VcpuIndex, intid: u32, width: u32, mut value: u32) -> Kicks {
+        let count = match width {
+            1 => 1,
+            4 => 4,
+            _ => return Kicks::NONE,
+        };
+        let Some(first) = self.index(whose, intid) else { return Kicks::NONE };
+        let mut kicks = Kicks::NONE;
+        for index in first..first + count {
+            let Some(irq) = self.irqs.get_mut(index) else { break };
+            let priority = value as u8 & 0xf8;
+            value >>= 8;
+            // Outside a list register it counts when one is filled. What is only active keeps what it was taken with.
+            if irq.priority != priority {
+                irq.priority = priority;
+                if irq.in_lr() {
+                    kicks |= self.reprioritize(index);
+                }
+            }
+        }
+        kicks
+    }
+
+    #[inline(never)]
+    fn reprioritize(&mut self, index: usize) -> Kicks {
+        let irq = &self.irqs[index];
         let pending = match self.vcpus.get(usize::from(irq.owner)) {
             Some(owner) if irq.in_lr() => owner.lr_pending >> irq.lr & 1 != 0 || irq.has(flag::LR_LATCH),
             _ => false,

@@ -71,7 +71,7 @@ struct Ideal {
     /// GICv2 SGIs: one pending state per sender; all others use sender 0.
     latched: [bool; 8],
     /// At most so many more acknowledges per sender are justified. More than one only while a list register elsewhere
-    /// has not been read back since: an edge that meets a pending state nobody could see may count twice.
+    /// has not been read back since: an edge that meets a pending state (or line) nobody could see may count twice.
     allowed: [u32; 8],
     active: bool,
     priority: u8,
@@ -196,7 +196,8 @@ impl World {
         let lazy = !self.eager;
         let ideal = &mut self.ideal[index];
         ideal.latched[sender] = true;
-        ideal.allowed[sender] = if lazy { (ideal.allowed[sender] + 1).min(2) } else { 1 };
+        let unseen = 1 + u32::from(ideal.line && !ideal.edge);
+        ideal.allowed[sender] = if lazy { (ideal.allowed[sender] + unseen).min(2) } else { 1 };
     }
 
     fn acknowledge(&mut self, cpu: usize) -> Option<u32> {
