@@ -58,6 +58,8 @@ pub struct Machine<'a> {
     pub gic: Option<GicRegisters>,
     /// Interrupt of the virtual timer.
     pub virtual_timer: u32,
+    /// Interrupt of the physical timer.
+    pub physical_timer: u32,
     /// The hypervisor's event interrupt, from the `xen,xen` node.
     pub event_interrupt: Option<u32>,
     /// MPIDR affinity of each processor.
@@ -104,6 +106,7 @@ impl<'a> Machine<'a> {
             memory,
             reserved,
             gic: gic(tree),
+            physical_timer: timer.and_then(|n| interrupt(n, 1)).unwrap_or(30),
             virtual_timer: timer.and_then(|n| interrupt(n, 2)).unwrap_or(27),
             event_interrupt: hypervisor.and_then(|n| interrupt(n, 0)),
             cpus,
@@ -180,12 +183,14 @@ fn interrupt(node: FdtNode<'_, '_>, index: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
     fn machine(memory: &[Range], reserved: &[Range]) -> Machine<'static> {
         Machine {
             memory: memory.iter().copied().collect(),
             reserved: reserved.iter().copied().collect(),
             gic: None,
+            physical_timer: 30,
             virtual_timer: 27,
             event_interrupt: None,
             cpus: ArrayVec::new(),
@@ -207,6 +212,79 @@ mod tests {
         let used = Range { start: 0x8010_0000, end: 0x8020_0000 };
         assert_eq!(machine(&[bank], &[used]).free(0x40_0000, 0x20_0000), None);
         assert_eq!(machine(&[], &[]).free(1, 1), None);
+    }
+
+    fn node(name: &str, properties: &[(&str, &[u32])], texts: &[(&str, &str)]) -> DeviceTreeNode {
+        let mut node = DeviceTreeNode::new(name).expect("a valid name");
+        for (key, cells) in properties {
+            let bytes: Vec<u8> = cells.iter().flat_map(|cell| cell.to_be_bytes()).collect();
+            node.add_property(DeviceTreeProperty::new(*key, bytes.as_slice()).expect("a valid name"));
+        }
+        for (key, text) in texts {
+            node.add_property(DeviceTreeProperty::new(*key, *text).expect("a valid name"));
+        }
+        node
+    }
+
+    fn dom0_tree(gic: DeviceTreeNode) -> Vec<u8> {
+        let mut tree = DeviceTree::new();
+        tree.root = node("", &[("#address-cells", &[2]), ("#size-cells", &[2])], &[]);
+        let root = &mut tree.root;
+        let memory = [0, 0x8000_0000, 0, 0x4000_0000, 1, 0, 0, 0x1000_0000];
+        root.add_child(node("memory@80000000", &[("reg", &memory)], &[("device_type", "memory")]));
+        let mut cpus = node("cpus", &[("#address-cells", &[1]), ("#size-cells", &[0])], &[]);
+        cpus.add_child(node(
+            "cpu@0",
+            &[("reg", &[0])],
+            &[("device_type", "cpu"), ("compatible", "arm,armv8")],
+        ));
+        cpus.add_child(node(
+            "cpu@101",
+            &[("reg", &[0x101])],
+            &[("device_type", "cpu"), ("compatible", "arm,armv8")],
+        ));
+        root.add_child(cpus);
+        let initrd: [(&str, &[u32]); 2] =
+            [("linux,initrd-start", &[0, 0x8820_0000]), ("linux,initrd-end", &[0, 0x8900_0000])];
+        root.add_child(node("chosen", &initrd, &[("bootargs", "fuzz.seed=7")]));
+        let lines = [1, 13, 0xf08, 1, 14, 0xf08, 1, 11, 0xf08, 1, 10, 0xf08];
+        root.add_child(node("timer", &[("interrupts", &lines)], &[("compatible", "arm,armv8-timer")]));
+        root.add_child(node("hypervisor", &[("interrupts", &[1, 0, 0xf08])], &[("compatible", "xen,xen")]));
+        root.add_child(gic);
+        tree.to_dtb()
+    }
+
+    #[test]
+    fn a_tree_as_dom0_gets_it_is_understood() {
+        let registers = [0, 0x0800_0000, 0, 0x1_0000, 0, 0x0801_0000, 0, 0x2000];
+        let gic =
+            node("interrupt-controller@8000000", &[("reg", &registers)], &[("compatible", "arm,gic-400")]);
+        let bytes = dom0_tree(gic);
+        let image = Range { start: 0x8000_0000, end: 0x8010_0000 };
+        let machine = Machine::from_tree(&Fdt::new(&bytes).expect("a valid tree"), &[image]);
+        let low = Range { start: 0x8000_0000, end: 0xc000_0000 };
+        let high = Range { start: 0x1_0000_0000, end: 0x1_1000_0000 };
+        assert_eq!(machine.memory.as_slice(), [low, high]);
+        assert!(machine.reserved.contains(&Range { start: 0x8820_0000, end: 0x8900_0000 }));
+        let expected = GicRegisters::V2 { distributor: 0x0800_0000, cpu_interface: 0x0801_0000 };
+        assert_eq!(machine.gic, Some(expected));
+        assert_eq!(
+            (machine.physical_timer, machine.virtual_timer, machine.event_interrupt),
+            (30, 27, Some(16))
+        );
+        assert_eq!(machine.cpus.as_slice(), [0, 0x101]);
+        assert_eq!(machine.number("fuzz.seed"), Some(7));
+    }
+
+    #[test]
+    fn redistributors_are_a_range() {
+        let registers = [0, 0x0800_0000, 0, 0x1_0000, 0, 0x080a_0000, 0, 0xf6_0000];
+        let gic =
+            node("interrupt-controller@8000000", &[("reg", &registers)], &[("compatible", "arm,gic-v3")]);
+        let bytes = dom0_tree(gic);
+        let machine = Machine::from_tree(&Fdt::new(&bytes).expect("a valid tree"), &[]);
+        let redistributors = Range { start: 0x080a_0000, end: 0x0900_0000 };
+        assert_eq!(machine.gic, Some(GicRegisters::V3 { distributor: 0x0800_0000, redistributors }));
     }
 
     #[test]

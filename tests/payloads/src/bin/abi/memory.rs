@@ -9,7 +9,7 @@ use payloads::{expect, expect_eq, tests};
 
 use crate::{NOBODY, NOWHERE, call, raw};
 
-pub const TESTS: [Test; 4] = tests![figures, give_and_take, mapping, refused];
+pub const TESTS: [Test; 5] = tests![figures, give_and_take, buffers_at_a_hole, mapping, refused];
 
 fn ask(command: u64, domid: u16) -> i64 {
     let mut domid = domid;
@@ -120,4 +120,21 @@ fn refused(_: &Machine<'static>) {
     ] {
         expect_eq!((command, raw(op::MEMORY_OP, [command, NOWHERE, 0, 0, 0])), (command, answer));
     }
+}
+
+/// A buffer that ends in a page without backing is refused, one that ends just before it is not, one may lie across pages.
+fn buffers_at_a_hole(machine: &Machine<'static>) {
+    let Some(range) = machine.free(2 << 20, 2 << 20) else { return expect!(false, "no free 2 MiB") };
+    let hole = range.start + 4 * 4096;
+    expect_eq!(reservation(memory::DECREASE_RESERVATION, &mut [hole / 4096], 0), 1);
+    // XENVER_capabilities writes 1024 bytes, XENVER_extraversion 16.
+    expect_eq!(raw(op::XEN_VERSION, [3, hole - 512, 0, 0, 0]), errno::EFAULT);
+    expect_eq!(raw(op::XEN_VERSION, [3, hole - 1024, 0, 0, 0]), 0);
+    expect_eq!(raw(op::XEN_VERSION, [3, hole - 1023, 0, 0, 0]), errno::EFAULT);
+    expect_eq!(raw(op::XEN_VERSION, [3, hole - 4096 - 512, 0, 0, 0]), 0);
+    expect_eq!(raw(op::XEN_VERSION, [3, hole - 4096 - 333, 0, 0, 0]), 0);
+    expect_eq!(raw(op::XEN_VERSION, [1, hole + 4095, 0, 0, 0]), errno::EFAULT);
+    expect_eq!(raw(op::XEN_VERSION, [1, hole + 4096, 0, 0, 0]), 0);
+    expect_eq!(raw(op::XEN_VERSION, [1, u64::MAX - 7, 0, 0, 0]), errno::EFAULT);
+    expect_eq!(reservation(memory::POPULATE_PHYSMAP, &mut [hole / 4096], 0), 1);
 }

@@ -1,5 +1,7 @@
 //! `xen_version`, and numbers that are no hypercalls.
 
+use core::arch::asm;
+
 use payloads::machine::Machine;
 use payloads::report::Test;
 use payloads::xen::{errno, op};
@@ -7,7 +9,7 @@ use payloads::{expect, expect_eq, tests};
 
 use crate::{NOWHERE, call, raw};
 
-pub const TESTS: [Test; 4] = tests![numbers, strings, features, unknown_hypercalls];
+pub const TESTS: [Test; 5] = tests![numbers, strings, features, unknown_hypercalls, without_the_mmu];
 
 fn numbers(_: &Machine<'static>) {
     expect_eq!(raw(op::XEN_VERSION, [0; 5]), 4 << 16 | 17);
@@ -79,4 +81,38 @@ fn unknown_hypercalls(_: &Machine<'static>) {
     }
     expect_eq!(raw(op::XEN_VERSION | 1 << 32, [0; 5]), errno::ENOSYS);
     expect_eq!(raw(u64::MAX, [0; 5]), errno::ENOSYS);
+}
+
+/// With stage 1 off, pointers are physical addresses.
+fn without_the_mmu(_: &Machine<'static>) {
+    #[repr(align(64))]
+    struct Line([u8; 64]);
+    let mut line = Line([0xff; 64]);
+    let answer: i64;
+    // SAFETY: code, stack and the buffer have the same address with stage 1 off; nothing but the hypervisor touches memory
+    // meanwhile. The buffer's line is clean before, and its stale copy gone after (Arm ARM DDI 0487, B2.8).
+    unsafe {
+        asm!(
+            "dc civac, {line}",
+            "dsb sy",
+            "mrs x9, sctlr_el1",
+            "bic x10, x9, #1",
+            "msr sctlr_el1, x10",
+            "isb",
+            "hvc #0xea1",
+            "msr sctlr_el1, x9",
+            "isb",
+            "dc civac, {line}",
+            "dsb sy",
+            line = in(reg) line.0.as_mut_ptr(),
+            inlateout("x0") 1_u64 => answer,
+            inlateout("x1") line.0.as_mut_ptr() => _,
+            inlateout("x16") op::XEN_VERSION => _,
+            out("x2") _, out("x3") _, out("x4") _, out("x9") _, out("x10") _,
+            options(nostack),
+        );
+    }
+    expect_eq!(answer, 0);
+    expect!(line.0[..16].contains(&0), "extraversion was not written");
+    expect_eq!(line.0[16], 0xff);
 }

@@ -53,6 +53,7 @@ pub struct Cpu {
     /// Interrupts taken, by identifier.
     pub taken: [AtomicU32; 16],
     pub timer_taken: AtomicU32,
+    pub physical_taken: AtomicU32,
     /// Whether the handler leaves the timer as it is: asserted.
     pub leave_timer: AtomicBool,
     strange: AtomicU32,
@@ -67,12 +68,14 @@ static CPUS: [Cpu; MAX_CPUS] = [const {
         done: AtomicU32::new(0),
         taken: [const { AtomicU32::new(0) }; 16],
         timer_taken: AtomicU32::new(0),
+        physical_taken: AtomicU32::new(0),
         leave_timer: AtomicBool::new(false),
         strange: AtomicU32::new(0),
     }
 }; MAX_CPUS];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 static VIRTUAL_TIMER: AtomicU32 = AtomicU32::new(0);
+static PHYSICAL_TIMER: AtomicU32 = AtomicU32::new(0);
 static REGISTERS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 /// The whole of IAR for each interrupt the first processor took, in order; a short history.
@@ -134,6 +137,7 @@ pub fn set_up(machine: &Machine<'_>) -> bool {
         slot.store(word, Ordering::Relaxed);
     }
     VIRTUAL_TIMER.store(machine.virtual_timer, Ordering::Relaxed);
+    PHYSICAL_TIMER.store(machine.physical_timer, Ordering::Relaxed);
     let count = machine.cpus.len().min(MAX_CPUS);
     COUNT.store(count as u32, Ordering::Relaxed);
     for (cpu, mpidr) in CPUS.iter().zip(&machine.cpus) {
@@ -159,6 +163,7 @@ fn set_up_this(gic: &Gic) {
         gic.enable(id);
     }
     gic.enable(VIRTUAL_TIMER.load(Ordering::Relaxed));
+    gic.enable(PHYSICAL_TIMER.load(Ordering::Relaxed));
     io::interrupts_on();
     me().online.store(true, Ordering::Release);
 }
@@ -257,6 +262,9 @@ fn handler(_: &mut Frame) {
             timer::stop();
         }
         cpu.timer_taken.fetch_add(1, Ordering::Relaxed);
+    } else if id == PHYSICAL_TIMER.load(Ordering::Relaxed) {
+        payloads::write_sysreg!("cntp_ctl_el0", 0);
+        cpu.physical_taken.fetch_add(1, Ordering::Relaxed);
     } else if let Some(counter) = cpu.taken.get(id as usize) {
         let before = counter.fetch_add(1, Ordering::Relaxed);
         react(id, before);

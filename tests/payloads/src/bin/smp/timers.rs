@@ -8,7 +8,7 @@ use payloads::{expect, expect_eq, io, read_sysreg, tests, timer, write_sysreg};
 
 use crate::cpus::{self, Command, cpu, me, settle, wait_until};
 
-pub const TESTS: [Test; 4] = tests![everywhere, in_the_past, masked_at_the_timer, level];
+pub const TESTS: [Test; 5] = tests![everywhere, in_the_past, masked_at_the_timer, level, physical];
 
 const SHOTS: u32 = 100;
 
@@ -96,4 +96,24 @@ fn level(_: &Machine<'static>) {
     io::interrupts_on();
     settle();
     expect_eq!(me().timer_taken.load(Ordering::Relaxed), 0);
+}
+
+/// The physical timer, which a hypervisor emulates: its interrupt comes, and not before its time.
+fn physical(_: &Machine<'static>) {
+    for shot in 1..=20 {
+        let deadline = read_sysreg!("cntpct_el0") + timer::frequency() / 1000;
+        write_sysreg!("cntp_cval_el0", deadline);
+        write_sysreg!("cntp_ctl_el0", 1);
+        expect!(
+            wait_until(|| me().physical_taken.load(Ordering::Relaxed) == shot),
+            "shot {shot} did not come"
+        );
+        expect!(read_sysreg!("cntpct_el0") >= deadline, "shot {shot} came early");
+    }
+    // Turned off before its time, it stays silent.
+    write_sysreg!("cntp_cval_el0", read_sysreg!("cntpct_el0") + timer::frequency() / 500);
+    write_sysreg!("cntp_ctl_el0", 1);
+    write_sysreg!("cntp_ctl_el0", 0);
+    timer::spin(timer::frequency() / 100);
+    expect_eq!(me().physical_taken.load(Ordering::Relaxed), 20);
 }
