@@ -92,6 +92,12 @@ impl Console {
         (count, start.wrapping_add(count as u32))
     }
 
+    fn clear(&mut self, index: u32) {
+        if index.wrapping_sub(self.cleared) <= self.produced.wrapping_sub(self.cleared) {
+            self.cleared = index;
+        }
+    }
+
     fn type_byte(&mut self, byte: u8) -> Input {
         if byte == SWITCH_KEY {
             self.switch_count += 1;
@@ -200,10 +206,9 @@ pub fn ring_start() -> u32 {
     CONSOLE.lock().cleared
 }
 
-/// Forgets everything logged so far.
-pub fn clear_ring() {
-    let mut console = CONSOLE.lock();
-    console.cleared = console.produced;
+/// Forgets what was logged before byte number `index`, as [`read_ring`] gave it.
+pub fn clear_ring(index: u32) {
+    CONSOLE.lock().clear(index);
 }
 
 /// Takes up to `out.len()` bytes typed for dom0.
@@ -256,6 +261,18 @@ mod tests {
         let mut out = [0; 8];
         let (count, next) = console.read(u32::MAX - 1, &mut out);
         assert_eq!((&out[..count], next), (&b"abcd"[..], 2));
+    }
+
+    #[test]
+    fn clearing_forgets_what_was_read_and_no_more() {
+        let mut console = Console::new();
+        console.record(b"abcd");
+        console.clear(2);
+        console.clear(7);
+        console.clear(1);
+        let mut out = [0; 8];
+        assert_eq!(console.read(console.cleared, &mut out), (2, 4));
+        assert_eq!(&out[..2], b"cd");
     }
 
     #[test]

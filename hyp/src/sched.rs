@@ -27,7 +27,7 @@ pub use scheduler::{Decision, Kick, Schedulable, Scheduler};
 
 use crate::arch;
 use crate::cpu::CpuId;
-use crate::time::Ticks;
+use crate::time::{Nanoseconds, Ticks};
 use crate::vcpu::Vcpu;
 
 static SCHEDULER: Scheduler<Vcpu> = Scheduler::new();
@@ -138,6 +138,16 @@ pub fn must_reschedule(cpu: CpuId) -> bool {
 /// The CPUs that sleep or are about to.
 pub fn idle() -> CpuMask {
     SCHEDULER.idle()
+}
+
+/// The CPUs there are.
+pub fn online() -> CpuMask {
+    SCHEDULER.online()
+}
+
+/// How long a CPU had nobody to run, since it first looked.
+pub fn idle_time(cpu: CpuId) -> Nanoseconds {
+    SCHEDULER.idle_time(cpu, arch::now())
 }
 
 /// What `cpu`, which calls this, runs next.

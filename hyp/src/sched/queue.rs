@@ -13,6 +13,10 @@ use crate::time::Ticks;
 pub(super) struct RunQueue<V> {
     /// Who runs here; `None` while the CPU idles.
     pub(super) current: Option<Arc<V>>,
+    /// Since when nobody runs here; `None` while somebody does, and before the first choice.
+    pub(super) idle_since: Option<Ticks>,
+    /// Ticks that the CPU idled before that.
+    pub(super) idled: u64,
     /// When the current slice ends.
     pub(super) slice_end: Ticks,
     /// When to compare loads with the other CPUs again.
@@ -31,6 +35,8 @@ impl<V: Schedulable> RunQueue<V> {
     pub(super) const fn new() -> Self {
         Self {
             current: None,
+            idle_since: None,
+            idled: 0,
             slice_end: Ticks::new(0),
             next_balance: Ticks::new(0),
             last_victim: CpuId::BOOT,
@@ -52,6 +58,20 @@ impl<V: Schedulable> RunQueue<V> {
 
     pub(super) fn floor(&self) -> Virtual {
         self.floor
+    }
+
+    /// Books idle time: from now on `current` is who runs, or nobody.
+    pub(super) fn note_idle(&mut self, now: Ticks) {
+        if self.current.is_none() {
+            self.idle_since.get_or_insert(now);
+        } else if let Some(since) = self.idle_since.take() {
+            self.idled = self.idled.wrapping_add(now.get().saturating_sub(since.get()));
+        }
+    }
+
+    /// Ticks that the CPU idled until now.
+    pub(super) fn idle_ticks(&self, now: Ticks) -> u64 {
+        self.idled.wrapping_add(self.idle_since.map_or(0, |since| now.get().saturating_sub(since.get())))
     }
 
     /// Moves the floor up to the least virtual time present.

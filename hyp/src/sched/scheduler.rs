@@ -22,7 +22,7 @@ use super::entity::{Entity, Runstate, State};
 use super::mask::CpuMask;
 use super::queue::RunQueue;
 use crate::cpu::{CpuId, MAX_CPUS};
-use crate::time::Ticks;
+use crate::time::{Nanoseconds, Ticks};
 
 /// Something that can be scheduled: a vCPU, or a test's stand-in.
 pub trait Schedulable: Send + Sync {
@@ -326,6 +326,11 @@ impl<V: Schedulable> Scheduler<V> {
         CpuMask::from_bits(self.online.load(Acquire))
     }
 
+    /// How long a CPU had nobody to run, since it first looked.
+    pub fn idle_time(&self, cpu: CpuId, now: Ticks) -> Nanoseconds {
+        Nanoseconds::from_ticks(self.lock(cpu).idle_ticks(now))
+    }
+
     /// Lets the next vCPU in order go first; the caller, on `cpu`, then picks.
     pub fn yield_now(&self, cpu: CpuId, now: Ticks) {
         let home = self.lock(cpu);
@@ -422,6 +427,7 @@ impl<V: Schedulable> Scheduler<V> {
             Some(_) => self.idle.fetch_and(!bit, SeqCst),
             None => self.idle.fetch_or(bit, SeqCst),
         };
+        home.note_idle(now);
         home.raise_floor();
         let slice = self.slice(home.len());
         home.slice_end = now.after(slice);
