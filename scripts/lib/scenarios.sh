@@ -15,7 +15,7 @@
 #
 # A script of comments alone boots without a script: its `run` lines then say what is to boot, and when to stop
 # (--until). In dom0 the files of tests/scenarios/dom0 are in /, and /scenario.env tells $hypervisor, $variant, $smp,
-# $gic and whatever SOAK_SECONDS says.
+# $gic, $mem (MiB) and whatever SOAK_SECONDS says.
 
 SCENARIOS=$ROOT/tests/scenarios
 
@@ -38,7 +38,7 @@ scenario_names() {
 # run_scenario FILE:VARIANT HYPERVISOR LOG: 0 passed, 1 failed, 3 skipped. Says why in the last line of its output.
 run_scenario() {
     local file=$SCENARIOS/${1%%:*}.sh variant=${1#*:} hypervisor=$2 log=$3
-    local line timeout options=() smp=2 gic=2 work status=0 i reason=""
+    local line timeout options=() smp=2 gic=2 mem=3G work status=0 i reason=""
     if ! grep -qw -- "$hypervisor" <<<"$(header "$file" hypervisors | grep . || echo nacelle xen)"; then
         echo "not for $hypervisor"
         return 3
@@ -54,12 +54,13 @@ run_scenario() {
         case ${options[i]} in
         --smp) smp=${options[i + 1]} ;;
         --gic) gic=${options[i + 1]} ;;
+        --mem) mem=${options[i + 1]} ;;
         esac
     done
     if grep -qvE '^(#.*)?$' "$file"; then
         mkdir "$work/overlay"
         cp -r "$SCENARIOS/dom0/." "$work/overlay/"
-        printf '%s=%s\n' hypervisor "$hypervisor" variant "$variant" smp "$smp" gic "$gic" \
+        printf '%s=%s\n' hypervisor "$hypervisor" variant "$variant" smp "$smp" gic "$gic" mem "$((${mem%G} * 1024))" \
             SOAK_SECONDS "${SOAK_SECONDS:-120}" >"$work/overlay/scenario.env"
         options+=(--overlay "$work/overlay" --exec "$file")
     fi
