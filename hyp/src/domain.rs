@@ -23,7 +23,10 @@ use crate::sched;
 use crate::vcpu::{Vcpu, VcpuId};
 use crate::vgic::VirtualGic;
 
-static DOMAINS: RwLock<BTreeMap<DomId, Arc<Domain>>> = RwLock::new(BTreeMap::new());
+arch::machine_static! {
+    /// All domains.
+    domains: RwLock<BTreeMap<DomId, Arc<Domain>>> = RwLock::new(BTreeMap::new())
+}
 
 /// Number of HVM parameters kept (`HVM_NR_PARAMS`, public/hvm/params.h).
 pub const HVM_PARAMS: usize = 39;
@@ -147,27 +150,27 @@ pub fn shut_down(domain: &Domain, reason: ShutdownReason) {
 
 /// Enters a domain in the list.
 pub fn insert(domain: Arc<Domain>) {
-    DOMAINS.write().insert(domain.id, domain);
+    domains().write().insert(domain.id, domain);
 }
 
 /// Takes a domain out of the list.
 pub fn remove(id: DomId) -> Option<Arc<Domain>> {
-    DOMAINS.write().remove(&id)
+    domains().write().remove(&id)
 }
 
 /// The domain of that number.
 pub fn find(id: DomId) -> Option<Arc<Domain>> {
-    DOMAINS.read().get(&id).cloned()
+    domains().read().get(&id).cloned()
 }
 
 /// The first domain whose number is `id` or above, for iteration.
 pub fn first_from(id: DomId) -> Option<Arc<Domain>> {
-    DOMAINS.read().range(id..).next().map(|(_, d)| d.clone())
+    domains().read().range(id..).next().map(|(_, d)| d.clone())
 }
 
 /// How many domains there are.
 pub fn count() -> usize {
-    DOMAINS.read().len()
+    domains().read().len()
 }
 
 /// dom0, once it exists.

@@ -30,7 +30,10 @@ use crate::cpu::CpuId;
 use crate::time::{Nanoseconds, Ticks};
 use crate::vcpu::Vcpu;
 
-static SCHEDULER: Scheduler<Vcpu> = Scheduler::new();
+arch::machine_static! {
+    /// The scheduler of the machine's CPUs.
+    scheduler: Scheduler<Vcpu> = Scheduler::new()
+}
 
 impl Schedulable for Vcpu {
     fn entity(&self) -> &Entity {
@@ -50,112 +53,112 @@ fn deliver(kick: Kick) {
 
 /// Says which CPUs there are. Before this nothing can run.
 pub fn init(cpus: CpuMask) {
-    SCHEDULER.init(cpus, arch::counter_frequency());
+    scheduler().init(cpus, arch::counter_frequency());
 }
 
 /// Gives a CPU to those vCPUs alone whose affinity names no other, or takes it back.
 pub fn set_exclusive(cpu: CpuId, exclusive: bool) {
-    SCHEDULER.set_exclusive(cpu, exclusive);
+    scheduler().set_exclusive(cpu, exclusive);
 }
 
 /// Enters a new vCPU, which is down until [`start`].
 pub fn add(vcpu: &Arc<Vcpu>, weight: u32, affinity: CpuMask) {
-    SCHEDULER.add(vcpu, weight, affinity, arch::now());
+    scheduler().add(vcpu, weight, affinity, arch::now());
 }
 
 /// Takes a vCPU out for good; its CPU stops running it soon ([`Entity::running_on`]).
 pub fn remove(vcpu: &Arc<Vcpu>) {
-    deliver(SCHEDULER.remove(vcpu, arch::now()));
+    deliver(scheduler().remove(vcpu, arch::now()));
 }
 
 /// Switches a vCPU on: PSCI CPU_ON, or the first one of a domain.
 pub fn start(vcpu: &Arc<Vcpu>) {
-    deliver(SCHEDULER.start(vcpu, arch::now()));
+    deliver(scheduler().start(vcpu, arch::now()));
 }
 
 /// Switches a vCPU off: PSCI CPU_OFF, on its own CPU, which picks next.
 pub fn stop(vcpu: &Arc<Vcpu>) {
-    deliver(SCHEDULER.stop(vcpu, arch::now()));
+    deliver(scheduler().stop(vcpu, arch::now()));
 }
 
 /// Puts the running vCPU of this CPU to sleep; see [`Scheduler::block`] for the second look that must follow.
 pub fn block(vcpu: &Arc<Vcpu>) {
-    SCHEDULER.block(vcpu, arch::now());
+    scheduler().block(vcpu, arch::now());
 }
 
 /// Makes a blocked vCPU runnable and its CPU look. Does nothing, fast, to any other.
 #[inline]
 pub fn wake(vcpu: &Arc<Vcpu>) {
-    deliver(SCHEDULER.wake(vcpu, arch::now()));
+    deliver(scheduler().wake(vcpu, arch::now()));
 }
 
 /// Adds a reason not to run it.
 pub fn pause(vcpu: &Arc<Vcpu>) {
-    deliver(SCHEDULER.pause(vcpu, arch::now()));
+    deliver(scheduler().pause(vcpu, arch::now()));
 }
 
 /// Takes a reason not to run it away.
 pub fn unpause(vcpu: &Arc<Vcpu>) {
-    deliver(SCHEDULER.unpause(vcpu, arch::now()));
+    deliver(scheduler().unpause(vcpu, arch::now()));
 }
 
 /// Allows a vCPU those CPUs only; `false` if none of them is there.
 pub fn set_affinity(vcpu: &Arc<Vcpu>, mask: CpuMask) -> bool {
-    SCHEDULER.set_affinity(vcpu, mask).map(deliver).is_some()
+    scheduler().set_affinity(vcpu, mask).map(deliver).is_some()
 }
 
 /// Changes a vCPU's share.
 pub fn set_weight(vcpu: &Arc<Vcpu>, weight: u32) {
-    SCHEDULER.set_weight(vcpu, weight, arch::now());
+    scheduler().set_weight(vcpu, weight, arch::now());
 }
 
 /// Says where a vCPU's registers are: in those of a CPU, or saved.
 #[inline]
 pub fn set_loaded(vcpu: &Arc<Vcpu>, cpu: Option<CpuId>) {
     match cpu {
-        Some(cpu) => SCHEDULER.loaded(vcpu, cpu),
-        None => deliver(SCHEDULER.unloaded(vcpu)),
+        Some(cpu) => scheduler().loaded(vcpu, cpu),
+        None => deliver(scheduler().unloaded(vcpu)),
     }
 }
 
 /// Lets the next vCPU in order go first; the caller then picks. Not worth calling without [`has_other_runnable`].
 pub fn yield_now(cpu: CpuId) {
-    SCHEDULER.yield_now(cpu, arch::now());
+    scheduler().yield_now(cpu, arch::now());
 }
 
 /// Whether a vCPU waits for `cpu` besides the one that runs there. One relaxed load.
 #[inline]
 pub fn has_other_runnable(cpu: CpuId) -> bool {
-    SCHEDULER.has_other_runnable(cpu)
+    scheduler().has_other_runnable(cpu)
 }
 
 /// Whether `cpu` must [`pick`] before it enters a guest or sleeps.
 #[inline]
 pub fn must_reschedule(cpu: CpuId) -> bool {
-    SCHEDULER.must_reschedule(cpu)
+    scheduler().must_reschedule(cpu)
 }
 
 /// The CPUs that sleep or are about to.
 pub fn idle() -> CpuMask {
-    SCHEDULER.idle()
+    scheduler().idle()
 }
 
 /// The CPUs there are.
 pub fn online() -> CpuMask {
-    SCHEDULER.online()
+    scheduler().online()
 }
 
 /// How long a CPU had nobody to run, since it first looked.
 pub fn idle_time(cpu: CpuId) -> Nanoseconds {
-    SCHEDULER.idle_time(cpu, arch::now())
+    scheduler().idle_time(cpu, arch::now())
 }
 
 /// What `cpu`, which calls this, runs next.
 pub fn pick(cpu: CpuId, now: Ticks) -> Decision<Vcpu> {
-    SCHEDULER.pick(cpu, now)
+    scheduler().pick(cpu, now)
 }
 
 /// Where the time of a vCPU went.
 pub fn runstate(vcpu: &Arc<Vcpu>) -> Runstate {
-    SCHEDULER.runstate(vcpu, arch::now())
+    scheduler().runstate(vcpu, arch::now())
 }

@@ -33,7 +33,11 @@ fn subject<'d>(domain: &'d Domain, op: &VcpuAffinity) -> Result<&'d Arc<Vcpu>, E
 }
 
 /// `XEN_DOMCTL_getvcpuaffinity`. There is no soft affinity: it is all CPUs, always.
-pub(super) fn affinity(caller: &Caller<'_>, domain: &Domain, op: VcpuAffinity) -> Result<VcpuAffinity, Errno> {
+pub(super) fn affinity(
+    caller: &Caller<'_>,
+    domain: &Domain,
+    op: VcpuAffinity,
+) -> Result<VcpuAffinity, Errno> {
     let vcpu = subject(domain, &op)?;
     if op.flags & XEN_VCPUAFFINITY_HARD != 0 {
         bitmap::write(caller, &op.cpumap_hard, vcpu.sched.affinity().bits())?;

@@ -2,9 +2,9 @@
 
 use pv_abi::Errno;
 use pv_abi::sysctl::{
-    Availheap, CpuInfo, CpuTopo, CpuTopoInfo, GetCpuInfo, MemInfo, NumaInfo, PhysInfo,
-    XEN_INVALID_CORE_ID, XEN_INVALID_NODE_ID, XEN_INVALID_SOCKET_ID, XEN_SYSCTL_PHYSCAP_GNTTAB_V1,
-    XEN_SYSCTL_PHYSCAP_HAP, XEN_SYSCTL_PHYSCAP_HVM,
+    Availheap, CpuInfo, CpuTopo, CpuTopoInfo, GetCpuInfo, MemInfo, NumaInfo, PhysInfo, XEN_INVALID_CORE_ID,
+    XEN_INVALID_NODE_ID, XEN_INVALID_SOCKET_ID, XEN_SYSCTL_PHYSCAP_GNTTAB_V1, XEN_SYSCTL_PHYSCAP_HAP,
+    XEN_SYSCTL_PHYSCAP_HVM,
 };
 use stage2::{PAGE_SIZE, Pages};
 
