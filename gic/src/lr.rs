@@ -73,7 +73,7 @@ impl Lr {
 
     /// GICH_LR (IHI 0048B, 5.3.11): HW 31, Grp1 30, State 29:28, Priority 27:23, PhysicalID 19:10 (without HW: EOI
     /// 19, CPUID 12:10), VirtualID 9:0. Group 0.
-    #[inline]
+    #[inline(always)]
     pub const fn to_v2(self) -> u32 {
         let common = self.vintid & 0x3ff | (self.priority as u32 >> 3) << 23 | self.state.bits() << 28;
         match self.hw {
@@ -83,7 +83,7 @@ impl Lr {
     }
 
     /// The inverse of [`Lr::to_v2`]. The group bit is not kept.
-    #[inline]
+    #[inline(always)]
     pub const fn from_v2(raw: u32) -> Self {
         let hw = if raw >> 31 != 0 { IntId::new(raw >> 10 & 0x3ff) } else { None };
         let software = raw >> 31 == 0;
@@ -99,7 +99,7 @@ impl Lr {
 
     /// ICH_LR_EL2 (IHI 0069H, 12.4.4): State 63:62, HW 61, Group 60, Priority 55:48, pINTID 44:32 (without HW: EOI
     /// 41), vINTID 31:0. Group 1.
-    #[inline]
+    #[inline(always)]
     pub const fn to_v3(self) -> u64 {
         let common = self.vintid as u64
             | (self.priority as u64 & 0xf8) << 48
@@ -112,7 +112,7 @@ impl Lr {
     }
 
     /// The inverse of [`Lr::to_v3`]. The group bit is not kept.
-    #[inline]
+    #[inline(always)]
     pub const fn from_v3(raw: u64) -> Self {
         let hw = if raw >> 61 & 1 != 0 { IntId::new((raw >> 32) as u32 & 0x1fff) } else { None };
         Self {

@@ -257,12 +257,12 @@ pub struct LocalListRegisters<'a> {
 }
 
 impl ListRegisters for LocalListRegisters<'_> {
-    #[inline]
+    #[inline(always)]
     fn count(&self) -> usize {
         self.gic.list_register_count()
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&mut self, index: usize) -> Lr {
         match self.gic {
             PhysGic::V2(gic) => Lr::from_v2(gic.read_lr(index)),
@@ -270,7 +270,7 @@ impl ListRegisters for LocalListRegisters<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&mut self, index: usize, lr: Lr) {
         match self.gic {
             PhysGic::V2(gic) => gic.write_lr(index, lr.to_v2()),
@@ -278,7 +278,7 @@ impl ListRegisters for LocalListRegisters<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn empty(&mut self) -> u32 {
         each!(self.gic, gic => gic.empty_lrs())
     }

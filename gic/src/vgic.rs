@@ -308,7 +308,10 @@ impl VGic {
         intid: u32,
         lrs: &mut impl ListRegisters,
     ) -> Kicks {
-        let kicks = self.latch(index, intid, vcpu.get() as u8);
+        let mut kicks = self.reap(vcpu, lrs);
+        if !self.latch_here(vcpu, index, intid, lrs) {
+            kicks |= self.latch(index, intid, vcpu.get() as u8);
+        }
         self.settle(vcpu, kicks, lrs)
     }
 
@@ -354,10 +357,11 @@ impl VGic {
         self.flush_slowly(vcpu, lrs)
     }
 
-    /// Reads the list registers back and leaves everything where it is: call it before [`VGic::has_pending`] of a
-    /// vCPU that is loaded.
+    /// Reads the list registers back, leaves everything where it is, and fills what came free: call it before
+    /// [`VGic::has_pending`] of a vCPU that is loaded.
     pub fn sync(&mut self, vcpu: VcpuIndex, lrs: &mut impl ListRegisters) -> Kicks {
-        self.fold(vcpu, lrs, delivery::Pull::Nothing).without(vcpu)
+        let kicks = self.fold(vcpu, lrs, delivery::Pull::Nothing);
+        self.settle(vcpu, kicks, lrs)
     }
 
     /// The vCPU leaves this CPU: empties its list registers. `interface` is what the caller saved of the rest of the

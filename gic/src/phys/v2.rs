@@ -101,7 +101,7 @@ impl GicV2 {
         Ok(CpuTarget(target.into()))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn list_register_count(&self) -> usize {
         self.list_registers.load(Ordering::Relaxed) as usize
     }
@@ -161,17 +161,17 @@ impl GicV2 {
         self.hypervisor_interface.read(gich::MISR)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn read_lr(&self, index: usize) -> u32 {
         self.hypervisor_interface.read(gich::LR + (index & 0xf) * 4)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn write_lr(&self, index: usize, value: u32) {
         self.hypervisor_interface.write(gich::LR + (index & 0xf) * 4, value);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn empty_lrs(&self) -> u32 {
         self.hypervisor_interface.read(gich::ELRSR)
     }

@@ -186,7 +186,7 @@ impl GicV3 {
         Ok(CpuTarget(own.affinity))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn list_register_count(&self) -> usize {
         self.list_registers.load(Ordering::Relaxed) as usize
     }
@@ -355,7 +355,7 @@ impl GicV3 {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn empty_lrs(&self) -> u32 {
         mrs!("s3_4_c12_c11_5") as u32
     }

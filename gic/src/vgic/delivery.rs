@@ -154,10 +154,11 @@ impl VGic {
         let v = vcpu.index();
         let Some(state) = self.vcpus.get_mut(v) else { return Kicks::NONE };
         let mut kicks = Kicks::NONE;
+        let mut reaped = false;
         let mut pulled = false;
         if state.resync {
             state.resync = false;
-            pulled = true;
+            (reaped, pulled) = (true, true);
             kicks |= self.fold(vcpu, lrs, Pull::Pending);
         }
         let all = all_of(lrs);
@@ -166,9 +167,11 @@ impl VGic {
             let free = all & !self.vcpus[v].used;
             if free != 0 {
                 self.place(v, intid, free.trailing_zeros() as usize, lrs);
+            } else if !reaped {
+                reaped = true;
+                kicks |= self.reap(vcpu, lrs);
             } else if !pulled {
-                // Full as far as is known. Reading back frees what the guest is done with, and what is pending, so that
-                // the most urgent ones get the room.
+                // Full. Taking back what is pending gives the room to the most urgent ones.
                 pulled = true;
                 kicks |= self.fold(vcpu, lrs, Pull::Pending);
             } else {
@@ -301,6 +304,27 @@ impl VGic {
                     self.fold_active(v, index, intid, slot, lr, lrs, pull)
                 }
             };
+        }
+        kicks
+    }
+
+    /// When no list register is known to be free: completes what the hardware says is over, without reading it.
+    pub(super) fn reap(&mut self, vcpu: VcpuIndex, lrs: &mut impl ListRegisters) -> Kicks {
+        let v = vcpu.index();
+        let mut kicks = Kicks::NONE;
+        let Some(state) = self.vcpus.get(v) else { return kicks };
+        if !state.used & all_of(lrs) != 0 {
+            return kicks;
+        }
+        let held = state.lr_intid;
+        let mut over = lrs.empty() & state.used;
+        while over != 0 {
+            let slot = over.trailing_zeros() as usize;
+            over &= over - 1;
+            let intid = u32::from(held[slot % MAX_LIST_REGISTERS]);
+            if let Some(index) = self.index(vcpu, intid) {
+                kicks |= self.complete(v, index, intid, slot, lrs);
+            }
         }
         kicks
     }

@@ -158,9 +158,11 @@ impl VGic {
                 self.each_bit(whose, offset, value, |gic, index, intid| gic.disable(index, intid, host))
             }
             (4..=7, 4) => {
-                // What is pending comes back from the list registers first, so that there is one place to change.
+                // What is pending comes back from the list registers first, so that there is one place to change. The
+                // caller's flush puts it there again.
                 let kicks = self.fold(current, lrs, super::delivery::Pull::Pending);
                 kicks
+                    | Kicks::one(current)
                     | self.each_bit(whose, offset, value, |gic, index, intid| match offset >> 7 {
                         4 => gic.make_pending(index, intid),
                         5 => gic.make_not_pending(current, index, intid, lrs),
@@ -523,7 +525,7 @@ impl VGic {
         if !(0xf10..0xf30).contains(&offset) {
             return Kicks::NONE;
         }
-        let mut kicks = self.fold(vcpu, lrs, super::delivery::Pull::Pending);
+        let mut kicks = self.fold(vcpu, lrs, super::delivery::Pull::Pending) | Kicks::one(vcpu);
         for n in 0..count {
             let intid = (offset & 0xf) + n;
             let senders = (value >> (n * 8)) as u8;
