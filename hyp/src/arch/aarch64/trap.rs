@@ -63,8 +63,8 @@ fn leave(departure: Departure) -> u64 {
 extern "C" fn on_hypercall(ctx: &mut Context) -> u64 {
     let Some(loaded) = percpu::this().loaded() else { return leave(Departure::Yield) };
     let caller = Caller { domain: &loaded.domain, vcpu: &loaded.vcpu };
-    let args = [ctx.x[0], ctx.x[1], ctx.x[2], ctx.x[3], ctx.x[4]];
-    match hypercall::dispatch(&caller, ctx.x[16], &args) {
+    let Some(args) = ctx.x.first_chunk() else { return leave(Departure::Yield) };
+    match hypercall::dispatch(&caller, ctx.x[16], args) {
         Outcome::Done(value) => {
             ctx.x[0] = value as u64;
             finish(loaded)
