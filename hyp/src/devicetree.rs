@@ -14,7 +14,7 @@ use stage2::addr::Pa;
 
 mod check;
 #[cfg(test)]
-mod fuzz;
+pub(crate) mod fuzz;
 
 pub use check::{DtbError, HEADER_SIZE, MAX_DEPTH, MAX_SIZE, check, prepare, total_size};
 

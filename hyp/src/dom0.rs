@@ -19,6 +19,8 @@ use crate::psci;
 mod build;
 pub mod devices;
 pub mod layout;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use build::{BuildError, start};

@@ -123,7 +123,7 @@ fn read_ours(blob: &[u8]) -> usize {
 }
 
 /// One random edit, chosen so that a good part gets past the header.
-fn mutate(blob: &mut [u8], random: &mut Random) {
+pub(crate) fn mutate(blob: &mut [u8], random: &mut Random) {
     let at = random.below(blob.len());
     let word = at & !3;
     match random.below(8) {

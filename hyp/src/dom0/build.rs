@@ -273,12 +273,12 @@ fn map(
 
 /// Puts kernel, initramfs and device tree in their places.
 fn load(p2m: &P2m, plan: &Dom0Plan, image: &Image<'_>, ramdisk: &[u8]) -> Result<(), BuildError> {
-    image.load(|offset, bytes| write(p2m, plan.kernel_entry.wrapping_add(offset), bytes)).map_err(|error| {
-        match error {
+    image.load(|offset, bytes| write(p2m, plan.kernel_entry.wrapping_add(offset), bytes)).map_err(
+        |error| match error {
             LoadError::Image(error) => BuildError::Image(error),
             LoadError::Sink(error) => error,
-        }
-    })?;
+        },
+    )?;
     if let Some(initrd) = plan.initrd {
         write(p2m, initrd.start, ramdisk)?;
     }
