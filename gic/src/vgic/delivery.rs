@@ -339,13 +339,12 @@ impl VGic {
         lrs: &mut impl ListRegisters,
     ) -> Kicks {
         let irq = &mut self.irqs[index];
-        if irq.has(flag::LR_HW) {
-            if irq.has(flag::LR_SOFT)
-                && let Some(pintid) = IntId::new(irq.pintid.into())
-            {
-                lrs.deactivate(pintid);
-            }
+        if irq.has(flag::LR_HW) && !irq.has(flag::LR_SOFT) {
+            // The hardware did that to the physical interrupt, too.
             irq.clear(flag::HW_IN_FLIGHT);
+        } else if irq.has(flag::LR_HW) || !irq.has(flag::PENDING) {
+            // What is over was the physical one, or the physical one that came after it was cleared (ICPENDR).
+            Self::end_physical(irq, lrs);
         }
         irq.clear(flag::ACTIVE | flag::IN_LR);
         self.vacate(v, index, slot);
@@ -365,16 +364,22 @@ impl VGic {
         self.vacate(v, index, slot);
         self.restore_latch(index, intid);
         let irq = &mut self.irqs[index];
-        let in_flight = irq.has(flag::LR_HW);
         irq.clear(flag::IN_LR | flag::ACTIVE);
-        if in_flight && !irq.has(flag::PENDING) {
+        if !irq.has(flag::PENDING) {
             // ICPENDR took the pending state: nobody else will end the physical interrupt.
+            Self::end_physical(irq, lrs);
+        }
+        self.refresh(index, intid)
+    }
+
+    /// Deactivates the physical interrupt in the guest's place, if one is in flight.
+    fn end_physical(irq: &mut super::Irq, lrs: &mut impl ListRegisters) {
+        if irq.has(flag::HW_IN_FLIGHT) {
             irq.clear(flag::HW_IN_FLIGHT);
             if let Some(pintid) = IntId::new(irq.pintid.into()) {
                 lrs.deactivate(pintid);
             }
         }
-        self.refresh(index, intid)
     }
 
     /// The guest has acknowledged what list register `slot` holds.

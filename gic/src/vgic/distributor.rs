@@ -392,10 +392,9 @@ impl VGic {
             let Some(irq) = self.irqs.get_mut(index) else { break };
             let priority = value as u8 & 0xf8;
             value >>= 8;
-            // Outside a list register it counts when one is filled. What is only active keeps what it was taken with.
             if irq.priority != priority {
                 irq.priority = priority;
-                if irq.in_lr() {
+                if irq.in_lr() || irq.is_pending() {
                     kicks |= self.reprioritize(index);
                 }
             }
@@ -403,14 +402,23 @@ impl VGic {
         kicks
     }
 
+    /// The priority of an interrupt changed that is in a list register, or waits for one: there it counts as soon as the
+    /// list registers are filled anew. What is only active keeps the priority it was taken with.
     #[inline(never)]
     fn reprioritize(&mut self, index: usize) -> Kicks {
         let irq = &self.irqs[index];
-        let pending = match self.vcpus.get(usize::from(irq.owner)) {
-            Some(owner) if irq.in_lr() => owner.lr_pending >> irq.lr & 1 != 0 || irq.has(flag::LR_LATCH),
-            _ => false,
+        let home = if irq.in_lr() { irq.owner } else { irq.home() };
+        let Some(vcpu) = self.vcpus.get_mut(usize::from(home)) else { return Kicks::NONE };
+        let counts = if irq.in_lr() {
+            vcpu.lr_pending >> irq.lr & 1 != 0 || irq.has(flag::LR_LATCH)
+        } else {
+            irq.wants_lr()
         };
-        if pending { self.resync_owner(index) } else { Kicks::NONE }
+        if !counts {
+            return Kicks::NONE;
+        }
+        vcpu.resync = true;
+        Kicks::one(VcpuIndex::new(home.into()))
     }
 
     /// GICD_ITARGETSR of an SPI.
