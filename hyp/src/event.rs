@@ -13,6 +13,8 @@
 mod channels;
 mod fifo;
 mod port;
+#[cfg(test)]
+mod tests;
 mod two_level;
 
 use alloc::sync::Arc;
@@ -94,10 +96,15 @@ impl<'a> Pair<'a> {
 
 /// Does what a delivery left to do, with the lock held.
 #[inline]
+#[inline]
 fn follow_up(domain: &Domain, channels: &mut EventChannels, port: Port, notice: Notice) {
-    if notice == Notice::default() {
-        return;
+    if notice.upcall.is_some() || notice.poll {
+        notify(domain, channels, port, notice);
     }
+}
+
+#[inline(never)]
+fn notify(domain: &Domain, channels: &mut EventChannels, port: Port, notice: Notice) {
     if let Some(vcpu) = notice.upcall.and_then(|vcpu| domain.vcpu(vcpu)) {
         vcpu::raise_upcall(vcpu);
     }
@@ -240,19 +247,25 @@ fn try_send(domain: &Arc<Domain>, port: Port) -> Result<bool, Errno> {
     match &near.ports.get(port)?.state {
         State::Interdomain(far, far_port) => {
             let far_port = *far_port;
-            if Arc::ptr_eq(far, domain) {
-                raise(domain, &mut near, far_port);
-                return Ok(true);
+            if !Arc::ptr_eq(far, domain) {
+                return Ok(try_send_across(domain, far, far_port));
             }
-            let locked = if domain.id < far.id { Some(far.events.lock()) } else { far.events.try_lock() };
-            let Some(mut channels) = locked else { return Ok(false) };
-            raise(far, &mut channels, far_port);
+            raise(domain, &mut near, far_port);
         }
         State::Ipi => raise(domain, &mut near, port),
         State::Unbound(_) => {}
         State::Free | State::Reserved | State::Virq(_) => return Err(Errno::EINVAL),
     }
     Ok(true)
+}
+
+/// The part of [`try_send`] that concerns another domain, whose lock comes second.
+#[inline(never)]
+fn try_send_across(near: &Domain, far: &Arc<Domain>, far_port: Port) -> bool {
+    let locked = if near.id < far.id { Some(far.events.lock()) } else { far.events.try_lock() };
+    let Some(mut channels) = locked else { return false };
+    raise(far, &mut channels, far_port);
+    true
 }
 
 /// [`send`] with both locks taken anew, in order.

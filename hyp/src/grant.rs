@@ -15,6 +15,8 @@ mod copy;
 mod map;
 mod maptrack;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use alloc::sync::Arc;
 

@@ -64,6 +64,7 @@ impl Channel {
 
 /// A domain's ports by number.
 pub(super) struct PortTable {
+    #[allow(clippy::vec_box, reason = "growing must not move all ports")]
     buckets: Vec<Box<[Channel; BUCKET]>>,
     /// No port below this one is free.
     free_hint: Port,

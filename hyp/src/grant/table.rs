@@ -161,11 +161,6 @@ impl Table {
         Ok(())
     }
 
-    /// Whether a page is granted to `user` and in use there.
-    pub(super) fn is_used(&self, page: &PageRef, user: DomId) -> bool {
-        self.active.values().any(|active| active.user == user && active.page.mfn() == page.mfn())
-    }
-
     /// Gives the frames up; entries in use stay known until they are released.
     pub(super) fn take_frames(&mut self) -> Vec<PageRef> {
         core::mem::take(&mut self.frames)

@@ -156,10 +156,11 @@ fn query_size(caller: &Caller<'_>, at: u64) -> Result<(), Errno> {
 /// Version 1 has no status frames.
 fn get_status_frames(caller: &Caller<'_>, at: u64) -> Result<(), Errno> {
     let arg: GetStatusFrames = guest::read(caller, at)?;
-    let status = find(caller, arg.dom).and_then(|_| match arg.nr_frames {
-        0 => Ok(()),
-        _ => Err(Status::GeneralError),
-    });
+    let status = match (find(caller, arg.dom), arg.nr_frames) {
+        (Ok(_), 0) => Ok(()),
+        (Ok(_), _) => Err(Status::GeneralError),
+        (Err(status), _) => Err(status),
+    };
     guest::write(caller, at.wrapping_add(offset_of!(GetStatusFrames, status) as u64), &status_of(status))
 }
 

@@ -371,10 +371,10 @@ impl<V: Schedulable> Scheduler<V> {
             decision = self.commit(&mut home, cpu, now);
         }
         drop(left);
-        if decision.next.is_none() {
-            if let Some(next) = self.steal(cpu, now) {
-                decision = next;
-            }
+        if decision.next.is_none()
+            && let Some(next) = self.steal(cpu, now)
+        {
+            decision = next;
         }
         decision
     }
