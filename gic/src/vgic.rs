@@ -297,22 +297,7 @@ impl VGic {
         if self.latch_here(vcpu, index, intid.get(), lrs) {
             return Kicks::NONE;
         }
-        self.inject_slowly(vcpu, index, intid.get(), lrs)
-    }
-
-    #[inline(never)]
-    fn inject_slowly(
-        &mut self,
-        vcpu: VcpuIndex,
-        index: usize,
-        intid: u32,
-        lrs: &mut impl ListRegisters,
-    ) -> Kicks {
-        let mut kicks = self.reap(vcpu, lrs);
-        if !self.latch_here(vcpu, index, intid, lrs) {
-            kicks |= self.latch(index, intid, vcpu.get() as u8);
-        }
-        self.settle(vcpu, kicks, lrs)
+        self.latch_here_slowly(vcpu, index, intid.get(), lrs)
     }
 
     /// Serves `vcpu`, loaded here, if it is among `kicks`; returns the others.

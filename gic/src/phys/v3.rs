@@ -14,7 +14,8 @@ use crate::{CpuInterfaceState, IntId};
 macro_rules! mrs {
     ($register:literal) => {{
         let value: u64;
-        // SAFETY: reading a GIC system register changes no memory; `init_cpu` made sure that EL2 has them.
+        // SAFETY: reading an identification or GIC system register changes no memory; `init_cpu` checks that the
+        // latter exist before it uses the first.
         unsafe {
             core::arch::asm!(concat!("mrs {}, ", $register), out(reg) value, options(nostack, preserves_flags))
         };

@@ -11,6 +11,12 @@ fn all_of(lrs: &impl ListRegisters) -> u32 {
     (1u32 << lrs.count().min(MAX_LIST_REGISTERS)) - 1
 }
 
+/// The sender of an SGI to oneself. The hardware has a field for senders in GICv2 only, where there are eight.
+#[inline]
+const fn own_source(vcpu: VcpuIndex) -> u8 {
+    vcpu.get() as u8 & 7
+}
+
 /// What [`VGic::fold`] takes out of list registers that are not empty.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pull {
@@ -21,6 +27,10 @@ pub(super) enum Pull {
     /// Everything: the vCPU leaves the CPU.
     Everything,
 }
+
+/// With exactly ENABLED of these set, nothing came while the last was in its list register (other senders of an SGI
+/// among it), no line holds the interrupt pending, and nobody asked for its end: there is a short way.
+const SIMPLE: u16 = flag::ENABLED | flag::PENDING | flag::LINE | flag::DROP_ACTIVE;
 
 impl VGic {
     /// Recomputes whether the interrupt wants a list register. Returns whom it waits for, if it can be delivered.
@@ -83,8 +93,6 @@ impl VGic {
         let (Some(state), Some(irq)) = (self.vcpus.get_mut(v), self.irqs.get_mut(index)) else {
             return false;
         };
-        // What came while another was in its list register (SGI sources with it), or has a line, takes the long way.
-        const SIMPLE: u16 = flag::ENABLED | flag::PENDING | flag::LINE | flag::DROP_ACTIVE;
         if !self.forwarding
             || state.summary != 0
             || state.busy()
@@ -96,10 +104,10 @@ impl VGic {
         let slot = if irq.in_lr() {
             let slot = usize::from(irq.lr);
             // LR_SOFT: its end is still to be served.
-            if usize::from(irq.owner) != v
-                || irq.has(flag::LR_SOFT)
-                || lrs.read(slot).state != LrState::Inactive
-            {
+            if usize::from(irq.owner) != v || irq.has(flag::LR_SOFT) {
+                return false;
+            }
+            if lrs.read(slot).state != LrState::Inactive {
                 return false;
             }
             slot
@@ -124,13 +132,66 @@ impl VGic {
         irq.flags = flags;
         state.used |= 1 << slot;
         state.lr_pending |= 1 << slot;
-        // An SGI is this vCPU's own; the hardware has a field for that in GICv2 only.
-        let source = if intid < 16 { vcpu.get() as u8 & 7 } else { 0 };
+        let source = if intid < 16 { own_source(vcpu) } else { 0 };
         irq.lr_source = source;
         lrs.write(
             slot,
             Lr { vintid: intid, priority: irq.priority, state: LrState::Pending, hw, eoi: false, source },
         );
+        true
+    }
+
+    /// What [`VGic::latch_here`] did not do.
+    #[inline(never)]
+    pub(super) fn latch_here_slowly(
+        &mut self,
+        vcpu: VcpuIndex,
+        index: usize,
+        intid: u32,
+        lrs: &mut impl ListRegisters,
+    ) -> Kicks {
+        if self.join(vcpu, index, intid, lrs) {
+            return Kicks::NONE;
+        }
+        let mut kicks = self.reap(vcpu, lrs);
+        if !self.latch_here(vcpu, index, intid, lrs) {
+            kicks |= self.latch(index, intid, vcpu.get() as u8);
+        }
+        self.settle(vcpu, kicks, lrs)
+    }
+
+    /// When the guest is not done with the last of its kind: the new one is the same, or pending beside it, where a list
+    /// register can hold that. `false`: nothing was done.
+    fn join(&mut self, vcpu: VcpuIndex, index: usize, intid: u32, lrs: &mut impl ListRegisters) -> bool {
+        let v = vcpu.index();
+        let (Some(state), Some(irq)) = (self.vcpus.get_mut(v), self.irqs.get_mut(index)) else {
+            return false;
+        };
+        if !irq.in_lr()
+            || usize::from(irq.owner) != v
+            || usize::from(irq.target) != v
+            || irq.flags & SIMPLE != flag::ENABLED
+            // Not a second state beside a physical interrupt's, nor two senders of an SGI.
+            || irq.has(flag::HW | flag::LR_HW)
+            || intid < 16 && irq.lr_source != own_source(vcpu)
+            || !self.forwarding
+            || state.summary != 0
+            || state.busy()
+        {
+            return false;
+        }
+        let mut lr = lrs.read(irq.lr.into());
+        match lr.state {
+            LrState::Inactive => return false,
+            LrState::Active => {
+                lr.state = LrState::PendingActive;
+                lr.priority = irq.priority;
+                lrs.write(irq.lr.into(), lr);
+                irq.set(flag::ACTIVE | flag::LR_LATCH);
+                state.lr_pending &= !(1 << irq.lr);
+            }
+            LrState::Pending | LrState::PendingActive => {}
+        }
         true
     }
 

@@ -387,38 +387,36 @@ impl VGic {
             _ => return Kicks::NONE,
         };
         let Some(first) = self.index(whose, intid) else { return Kicks::NONE };
-        let mut kicks = Kicks::NONE;
-        for index in first..first + count {
-            let Some(irq) = self.irqs.get_mut(index) else { break };
+        let Some(irqs) = self.irqs.get_mut(first..first + count) else { return Kicks::NONE };
+        let mut matters = false;
+        for irq in irqs {
             let priority = value as u8 & 0xf8;
             value >>= 8;
-            if irq.priority != priority {
-                irq.priority = priority;
-                if irq.in_lr() || irq.is_pending() {
-                    kicks |= self.reprioritize(index);
-                }
+            matters |= (irq.in_lr() | irq.has(flag::PENDING | flag::LINE)) & (irq.priority != priority);
+            irq.priority = priority;
+        }
+        if matters { self.reprioritize(first, count) } else { Kicks::NONE }
+    }
+
+    /// Priorities changed of interrupts that are in list registers, or wait for one: there they count as soon as the list
+    /// registers are filled anew. What is only active keeps the priority it was taken with.
+    #[inline(never)]
+    fn reprioritize(&mut self, first: usize, count: usize) -> Kicks {
+        let mut kicks = Kicks::NONE;
+        for irq in self.irqs.iter().skip(first).take(count) {
+            let home = if irq.in_lr() { irq.owner } else { irq.home() };
+            let Some(vcpu) = self.vcpus.get_mut(usize::from(home)) else { continue };
+            let counts = if irq.in_lr() {
+                vcpu.lr_pending >> irq.lr & 1 != 0 || irq.has(flag::LR_LATCH)
+            } else {
+                irq.wants_lr()
+            };
+            if counts {
+                vcpu.resync = true;
+                kicks.add(VcpuIndex::new(home.into()));
             }
         }
         kicks
-    }
-
-    /// The priority of an interrupt changed that is in a list register, or waits for one: there it counts as soon as the
-    /// list registers are filled anew. What is only active keeps the priority it was taken with.
-    #[inline(never)]
-    fn reprioritize(&mut self, index: usize) -> Kicks {
-        let irq = &self.irqs[index];
-        let home = if irq.in_lr() { irq.owner } else { irq.home() };
-        let Some(vcpu) = self.vcpus.get_mut(usize::from(home)) else { return Kicks::NONE };
-        let counts = if irq.in_lr() {
-            vcpu.lr_pending >> irq.lr & 1 != 0 || irq.has(flag::LR_LATCH)
-        } else {
-            irq.wants_lr()
-        };
-        if !counts {
-            return Kicks::NONE;
-        }
-        vcpu.resync = true;
-        Kicks::one(VcpuIndex::new(home.into()))
     }
 
     /// GICD_ITARGETSR of an SPI.

@@ -40,9 +40,11 @@ impl VGic {
         let intid = value & 0xf;
         if targets == myself
             && let Some(index) = self.index(vcpu, intid)
-            && self.latch_here(vcpu, index, intid, lrs)
         {
-            return Kicks::NONE;
+            if self.latch_here(vcpu, index, intid, lrs) {
+                return Kicks::NONE;
+            }
+            return self.latch_here_slowly(vcpu, index, intid, lrs);
         }
         self.send_slowly(vcpu, intid, targets, lrs)
     }
@@ -91,9 +93,11 @@ impl VGic {
             && let Some(state) = self.vcpus.get(vcpu.index())
             && state.affinity == cluster(value) | list.trailing_zeros()
             && let Some(index) = self.index(vcpu, intid)
-            && self.latch_here(vcpu, index, intid, lrs)
         {
-            return Kicks::NONE;
+            if self.latch_here(vcpu, index, intid, lrs) {
+                return Kicks::NONE;
+            }
+            return self.latch_here_slowly(vcpu, index, intid, lrs);
         }
         self.send_to_affinities(vcpu, intid, value, lrs)
     }
