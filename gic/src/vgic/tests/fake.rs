@@ -16,7 +16,7 @@ pub(super) fn int(n: u32) -> IntId {
 
 /// A virtual GIC whose vCPUs have affinity Aff1 = n / 16, Aff0 = n % 16.
 pub(super) fn gic(version: Version, vcpus: usize, spis: u32) -> VGic {
-    let affinities: Vec<u64> = (0..vcpus as u64).map(|n| 1 << 31 | n / 16 << 8 | n % 16).collect();
+    let affinities: Vec<u64> = (0..vcpus as u64).map(|n| 1 << 31 | (n / 16) << 8 | (n % 16)).collect();
     VGic::new(&VGicConfig { version, affinities: &affinities, spis }).expect("a legal configuration")
 }
 

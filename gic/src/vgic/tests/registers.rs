@@ -49,7 +49,7 @@ fn redistributor_says_who_it_is() {
     };
     for n in 0..18 {
         let base = n * REDISTRIBUTOR_STRIDE;
-        let affinity = n / 16 << 8 | n % 16;
+        let affinity = (n / 16) << 8 | (n % 16);
         let typer = affinity << 32 | n << 8 | u64::from(n == 17) << 4;
         assert_eq!(read(base + 8, 8), typer);
         assert_eq!(read(base + 8, 4), typer & 0xffff_ffff);
