@@ -21,6 +21,9 @@ pub const MAX_NAME: usize = 255;
 /// Cells in an address or size at most; PCI's 3 is the most in use.
 pub const MAX_CELLS: u32 = 4;
 
+/// Properties at most of a node that has children: each child looks through them, so they bound what a walk costs.
+pub const MAX_PARENT_PROPERTIES: u32 = 128;
+
 const BEGIN_NODE: u32 = 1;
 const END_NODE: u32 = 2;
 const PROP: u32 = 3;
@@ -62,9 +65,11 @@ pub enum DtbError {
     NoOperation(usize),
     /// Nodes nest deeper than [`MAX_DEPTH`].
     TooDeep(usize),
+    /// A node has children and more than [`MAX_PARENT_PROPERTIES`] properties.
+    TooManyProperties(usize),
     /// A name is empty, longer than [`MAX_NAME`], unterminated, or not printable ASCII.
     Name(usize),
-    /// `#address-cells` or `#size-cells` is not one cell, or more than [`MAX_CELLS`].
+    /// `#address-cells` or `#size-cells` is there twice, or not one cell, or more than [`MAX_CELLS`].
     Cells(usize),
     /// A `reg` whose entries have neither address nor size, so that nobody can tell how many there are.
     EmptyReg(usize),
@@ -99,6 +104,9 @@ impl fmt::Display for DtbError {
                 write!(f, "device tree has a no-operation token at offset {at:#x}")
             }
             Self::TooDeep(at) => write!(f, "device tree nests deeper than {MAX_DEPTH} at offset {at:#x}"),
+            Self::TooManyProperties(at) => {
+                write!(f, "device tree has too many properties in the parent of the node at offset {at:#x}")
+            }
             Self::Name(at) => write!(f, "device tree has an invalid name at offset {at:#x}"),
             Self::Cells(at) => {
                 write!(f, "device tree has invalid #address-cells or #size-cells at offset {at:#x}")
@@ -228,8 +236,9 @@ fn name_at<'a>(blob: &'a [u8], offset: usize, limit: &Range<usize>) -> Result<&'
 /// An open node.
 #[derive(Clone, Copy)]
 struct Open {
-    address_cells: u32,
-    size_cells: u32,
+    address_cells: Option<u32>,
+    size_cells: Option<u32>,
+    properties: u32,
     has_children: bool,
     is_aliases: bool,
 }
@@ -240,8 +249,8 @@ fn walk(
     mut no_operation: impl FnMut(usize) -> Result<(), DtbError>,
 ) -> Result<(), DtbError> {
     let structure = &blocks.structure;
-    // The values that the specification lays down for a node without these properties (2.3.5).
-    let fresh = Open { address_cells: 2, size_cells: 1, has_children: false, is_aliases: false };
+    let fresh =
+        Open { address_cells: None, size_cells: None, properties: 0, has_children: false, is_aliases: false };
     let mut open = [fresh; MAX_DEPTH];
     let mut depth = 0;
     let mut root_seen = false;
@@ -271,6 +280,9 @@ fn walk(
                 at = in_block(at + (name.len() + 1).next_multiple_of(4))?;
                 if let Some(parent) = depth.checked_sub(1) {
                     open[parent].has_children = true;
+                    if open[parent].properties > MAX_PARENT_PROPERTIES {
+                        return Err(DtbError::TooManyProperties(offset));
+                    }
                 }
                 let is_aliases = depth == 1 && name.split('@').next() == Some("aliases");
                 open[depth] = Open { is_aliases, ..fresh };
@@ -314,18 +326,21 @@ fn property(name: &str, value: &[u8], open: &mut [Open]) -> Result<(), fn(usize)
     let Some((node, parents)) = open.split_last_mut() else {
         return Ok(());
     };
+    node.properties = node.properties.saturating_add(1);
     match name {
         "#address-cells" | "#size-cells" => {
             let cells = <[u8; 4]>::try_from(value).map(u32::from_be_bytes).ok().filter(|&n| n <= MAX_CELLS);
             let cells = cells.ok_or(DtbError::Cells as fn(usize) -> DtbError)?;
-            if name == "#address-cells" {
-                node.address_cells = cells;
-            } else {
-                node.size_cells = cells;
+            let place = if name == "#address-cells" { &mut node.address_cells } else { &mut node.size_cells };
+            if place.replace(cells).is_some() {
+                return Err(DtbError::Cells);
             }
         }
         "reg" => {
-            if parents.last().is_some_and(|parent| parent.address_cells == 0 && parent.size_cells == 0) {
+            if parents
+                .last()
+                .is_some_and(|parent| parent.address_cells == Some(0) && parent.size_cells == Some(0))
+            {
                 return Err(DtbError::EmptyReg);
             }
         }

@@ -280,6 +280,36 @@ fn depth_is_bounded() {
     assert!(matches!(check(&nested(MAX_DEPTH + 1)), Err(DtbError::TooDeep(_))));
 }
 
+#[test]
+fn a_walk_costs_no_square() {
+    let with_properties = |count, is_parent: bool| {
+        let mut tree = Model::new();
+        for index in 0..count {
+            property(&mut tree.root, &std::format!("p{index}"), b"");
+        }
+        if is_parent {
+            tree.root.add_child(DeviceTreeNode::new_unchecked("child"));
+        }
+        check(&tree.to_dtb())
+    };
+    assert_eq!(with_properties(128, true), Ok(()));
+    assert!(matches!(with_properties(129, true), Err(DtbError::TooManyProperties(_))));
+    assert_eq!(with_properties(2000, false), Ok(()));
+}
+
+#[test]
+fn cells_are_said_once() {
+    let mut blob = seed();
+    // The second of the root's properties gets the first one's name.
+    let name = |which: &[u8]| blob.windows(which.len()).position(|w| w == which).unwrap();
+    let (address, size) = (name(b"#address-cells\0"), name(b"#size-cells\0"));
+    let strings = u32::from_be_bytes(blob[12..16].try_into().unwrap()) as usize;
+    let [address, size] = [address, size].map(|at| ((at - strings) as u32).to_be_bytes());
+    let at = blob.windows(4).position(|w| w == size).unwrap();
+    blob[at..at + 4].copy_from_slice(&address);
+    assert!(matches!(check(&blob), Err(DtbError::Cells(_))));
+}
+
 /// What a mutation test finds only by luck: each of these is one hand-made offence.
 #[test]
 fn each_offence_has_its_message() {

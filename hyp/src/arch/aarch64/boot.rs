@@ -8,7 +8,7 @@ use stage2::{Geometry, Pa, Pages, VmidBits};
 
 use crate::cmdline::{self, Options};
 use crate::cpu::{CpuId, MAX_CPUS};
-use crate::devicetree::{DeviceTree, PaRange};
+use crate::devicetree::{self, DeviceTree, PaRange};
 use crate::discovery::{self, Conduit, Gic, Machine, Mpidr, Pl011};
 use crate::mm::{self, MemoryRange};
 use crate::{console, sched};
@@ -29,8 +29,8 @@ static MAP: Once<TicketMutex<Map>> = Once::new();
 /// The tree that the firmware passed, if `address` points at one.
 ///
 /// # Safety
-/// `address` is mapped for [`FDT_MAX`] bytes, or the MMU is off; nothing changes that memory any more.
-unsafe fn blob(address: u64) -> Result<&'static [u8], &'static str> {
+/// `address` is mapped for [`FDT_MAX`] bytes, or the MMU is off; nobody else reads or changes that memory any more.
+unsafe fn blob(address: u64) -> Result<&'static mut [u8], &'static str> {
     if address == 0 || address % 8 != 0 {
         return Err("no device tree: x0 holds no 8-byte aligned address");
     }
@@ -43,8 +43,8 @@ unsafe fn blob(address: u64) -> Result<&'static [u8], &'static str> {
     if size > FDT_MAX {
         return Err("the device tree says it is larger than 2 MiB");
     }
-    // SAFETY: within what the caller promises, and constant from now on.
-    Ok(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
+    // SAFETY: within what the caller promises; the header is not used any more.
+    Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, size) })
 }
 
 /// The machine was entered at EL1 or EL3. The MMU is off; only this CPU runs; nothing but the message can be done.
@@ -97,7 +97,11 @@ extern "C" fn boot_cpu(dtb: u64) -> ! {
     percpu::init(CpuId::BOOT);
 
     // SAFETY: `early_tables` mapped two blocks of 2 MiB from the one that holds `dtb`.
-    let tree = unsafe { blob(dtb) }.map_err(Err).and_then(|blob| DeviceTree::new(blob).map_err(Ok));
+    let tree = unsafe { blob(dtb) }.map_err(Err).and_then(|blob| {
+        // Firmware that edits a tree leaves gaps where it removed something; QEMU does so with `-dtb`.
+        devicetree::prepare(blob).map_err(Ok)?;
+        DeviceTree::new(blob).map_err(Ok)
+    });
     let tree = match tree {
         Ok(tree) => tree,
         Err(error) => {
