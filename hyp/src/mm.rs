@@ -27,6 +27,7 @@ mod tests;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use arrayvec::ArrayVec;
 use pv_abi::domid::DomId;
 use spin::{Once, mutex::TicketMutex};
 use stage2::{Mfn, PAGE_SIZE, Pa, Pages};
@@ -261,6 +262,19 @@ impl Memory {
         self.allocate_with(order, |lists, table| lists.allocate(table, order, limit))
     }
 
+    /// Takes single frames until `blocks` is full or has `count`, under one lock. Popped from its end, they come in the
+    /// order of their addresses where they lie side by side.
+    pub fn allocate_singles<const N: usize>(&self, count: usize, blocks: &mut ArrayVec<Block, N>) {
+        let count = count.min(blocks.remaining_capacity()) as u64;
+        let mut lists = self.lists.lock();
+        lists.allocate_singles(&self.table, count, |mfn| {
+            if let Some(frame) = self.table.get(mfn) {
+                frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
+                blocks.push(Block::new(mfn, 0));
+            }
+        });
+    }
+
     /// Takes the 2^`order` frames from `mfn` on, if they are free; `mfn` is naturally aligned.
     pub fn allocate_at(&self, mfn: Mfn, order: u32) -> Option<Block> {
         self.allocate_with(order, |lists, table| lists.allocate_at(table, mfn, order))
@@ -310,25 +324,61 @@ impl Memory {
     /// Gives up `owner`'s possession of 2^`order` frames of its memory, which are in no stage-2 table and no TLB any
     /// more. Frees those to which nobody else refers, and says how many; the last reference frees the others.
     pub(crate) fn give_up(&self, mfn: Mfn, order: u32, owner: DomId) -> Pages {
+        self.give_up_locked(&mut self.lists.lock(), mfn, order, owner)
+    }
+
+    /// The same for a list of blocks: from the frame number `link` by their `next`, with their orders in `previous`.
+    pub(crate) fn give_up_list(&self, link: u32, owner: DomId) -> Pages {
+        /// Blocks for which others may have to wait for the lock.
+        const AT_ONCE: usize = 64;
+        let mut link = link;
+        let mut freed = Pages::ZERO;
+        while link != NO_LINK {
+            let mut lists = self.lists.lock();
+            for _ in 0..AT_ONCE {
+                if link == NO_LINK {
+                    break;
+                }
+                let mfn = Mfn::new(u64::from(link));
+                let frame = self.table.linked(link);
+                let order = frame.previous();
+                link = frame.next();
+                freed = freed.saturating_add(self.give_up_locked(&mut lists, mfn, order, owner));
+            }
+        }
+        freed
+    }
+
+    #[inline]
+    fn give_up_locked(&self, lists: &mut FreeLists, mfn: Mfn, order: u32, owner: DomId) -> Pages {
         let expected = State::new(Kind::Ram, owner, 0);
+        // The usual page, which nobody else uses. See `frame_table` for why a plain look suffices.
+        if order == 0
+            && let Some(frame) = self.table.get(mfn)
+            && frame.state() == expected
+        {
+            frame.set_state(State::NONE);
+            lists.free(&self.table, mfn, 0);
+            return Pages::ONE;
+        }
+        self.give_up_block(lists, mfn, order, owner)
+    }
+
+    #[inline(never)]
+    fn give_up_block(&self, lists: &mut FreeLists, mfn: Mfn, order: u32, owner: DomId) -> Pages {
         let pages = Pages::new(1 << order);
         let Some(frames) = self.table.slice(mfn, pages) else { return Pages::ZERO };
-        // The usual block: whole, and nobody else uses any of it. See `frame_table` for why a plain look suffices.
-        if frames.iter().all(|frame| frame.state() == expected) {
-            if let Some(interior) = frames.get(1..) {
-                for frame in interior {
-                    frame.set_state(State::NONE);
-                }
-            }
-            self.release(mfn, order);
+        if Frame::all_are(frames, State::new(Kind::Ram, owner, 0)) {
+            Frame::set_all(frames, State::NONE);
+            lists.free(&self.table, mfn, order);
             return pages;
         }
         let mut freed = 0;
-        for (index, frame) in frames.iter().enumerate() {
+        for (frame, page) in frames.iter().zip(0..) {
             let before = frame.put();
             if before.count() == 1 {
-                frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
-                self.release(mfn.wrapping_add(Pages::new(index as u64)), 0);
+                frame.set_state(State::NONE);
+                lists.free(&self.table, mfn.wrapping_add(Pages::new(page)), 0);
                 freed += 1;
             }
         }
@@ -337,7 +387,13 @@ impl Memory {
 
     /// Gives up what a destroyed domain still has outside its p2m (`XENMEM_increase_reservation` puts it there),
     /// looking at up to `budget` frames from `from` on. Where to go on, or `None` at the end.
-    pub fn reclaim(&self, owner: DomId, from: Mfn, budget: u64, account: &account::PageAccount) -> Option<Mfn> {
+    pub fn reclaim(
+        &self,
+        owner: DomId,
+        from: Mfn,
+        budget: u64,
+        account: &account::PageAccount,
+    ) -> Option<Mfn> {
         let mut left = budget;
         for (start, pages) in self.banks() {
             let end = start.wrapping_add(pages);

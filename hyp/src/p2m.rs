@@ -25,6 +25,8 @@ use crate::arch::tlb::{AddressSpace, Stage2Tlb};
 use crate::mm::account::PageAccount;
 use crate::mm::page::{self, PageRef};
 
+use batch::Waiting;
+
 pub use batch::Batch;
 use table_pool::TablePool;
 
@@ -222,9 +224,11 @@ impl P2m {
     pub fn edit<R>(&self, change: impl FnOnce(&mut Batch<'_>) -> R) -> R {
         let mut inner = self.inner.write();
         let Inner { tables, pool, tlb, highest } = &mut *inner;
-        let mut batch = Batch::new(self, tables.edit(pool, tlb), highest);
+        let mut waiting = Waiting::new();
+        let mut batch = Batch::new(self, tables.edit(pool, tlb), highest, &mut waiting);
         let result = change(&mut batch);
-        batch.finish();
+        let flushed = batch.finish();
+        waiting.release(self, &flushed);
         result
     }
 

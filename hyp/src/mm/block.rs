@@ -12,7 +12,7 @@ use core::mem::ManuallyDrop;
 use pv_abi::domid::DomId;
 use stage2::{Mfn, Pages};
 
-use super::frame_table::{Kind, State};
+use super::frame_table::{Frame, Kind, State};
 use super::memory;
 use crate::arch;
 
@@ -61,8 +61,8 @@ impl Block {
     /// The frames of a table that no walker reaches any more, to be freed.
     pub(crate) fn from_table(mfn: Mfn, order: u32) -> Block {
         let frames = memory().frames(mfn, Pages::new(1 << order));
-        for frame in frames.into_iter().flatten().skip(1) {
-            frame.set_state(State::NONE);
+        if let Some(interior) = frames.and_then(|frames| frames.get(1..)) {
+            Frame::set_all(interior, State::NONE);
         }
         Block::new(mfn, order)
     }
@@ -116,9 +116,8 @@ impl ClearBlock {
     #[inline]
     fn become_each(self, state: State) -> Mfn {
         let block = ManuallyDrop::new(self.0);
-        let frames = memory().frames(block.mfn, block.pages());
-        for frame in frames.into_iter().flatten() {
-            frame.set_state(state);
+        if let Some(frames) = memory().frames(block.mfn, block.pages()) {
+            Frame::set_all(frames, state);
         }
         block.mfn
     }

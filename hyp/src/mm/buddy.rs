@@ -88,6 +88,24 @@ impl FreeLists {
         None
     }
 
+    /// Takes up to `count` single frames, small blocks first and each as a whole if it is not too large; so frames that
+    /// are taken one after the other lie side by side where they can. `each` gets them with their numbers falling
+    /// within a block. Fewer when there are no more.
+    pub fn allocate_singles(&mut self, table: &FrameTable, count: u64, mut each: impl FnMut(Mfn)) {
+        let mut left = count;
+        while left > 0 {
+            let Some(zone) = self.zones.iter().rev().find(|zone| zone.present != 0) else { return };
+            let found = zone.present.trailing_zeros();
+            let order = found.min(left.ilog2());
+            let block = zone.heads[found as usize % ORDERS];
+            let first = self.take(table, block, found, block, order);
+            for page in (0..1 << order).rev() {
+                each(first.wrapping_add(Pages::new(page)));
+            }
+            left -= 1 << order;
+        }
+    }
+
     /// Looks in a zone that `limit` cuts through.
     #[inline(never)]
     fn allocate_low(&mut self, table: &FrameTable, zone: usize, order: u32, limit: Mfn) -> Option<Mfn> {

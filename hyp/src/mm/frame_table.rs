@@ -16,7 +16,7 @@
 //! The count of a `Ram` frame rises from 1 only under its owner's p2m lock: `page::get` wants to see that lock. So once
 //! a frame was unmapped under it (for writing) and its count is 1, nobody else has it or can get it.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use arrayvec::ArrayVec;
 use pv_abi::domid::DomId;
@@ -149,6 +149,24 @@ impl Frame {
         self.state.store(state.0, Ordering::Release);
     }
 
+    /// Whether all frames of a block have exactly this word. Looks at each without a branch of its own.
+    #[inline]
+    pub(super) fn all_are(frames: &[Self], state: State) -> bool {
+        let differing =
+            frames.iter().fold(0, |bits, frame| bits | (frame.state.load(Ordering::Relaxed) ^ state.0));
+        fence(Ordering::Acquire);
+        differing == 0
+    }
+
+    /// [`set_state`](Self::set_state) of many.
+    #[inline]
+    pub(super) fn set_all(frames: &[Self], state: State) {
+        fence(Ordering::Release);
+        for frame in frames {
+            frame.state.store(state.0, Ordering::Relaxed);
+        }
+    }
+
     /// Adds a reference if `accept` likes the frame; its word then.
     #[inline]
     pub(super) fn try_get(&self, accept: impl Fn(State) -> bool) -> Option<State> {
@@ -220,48 +238,66 @@ struct Bank {
     frames: &'static [Frame],
 }
 
-/// All entries, by machine frame number.
-#[derive(Default)]
+impl Bank {
+    const EMPTY: Self = Self { start: 0, frames: &[] };
+
+    #[inline]
+    fn get(&self, mfn: Mfn) -> Option<&'static Frame> {
+        usize::try_from(mfn.raw().wrapping_sub(self.start)).ok().and_then(|offset| self.frames.get(offset))
+    }
+}
+
+/// All entries, by machine frame number. The largest bank is looked at first, so that one comparison finds most.
 pub struct FrameTable {
-    banks: ArrayVec<Bank, MAX_BANKS>,
+    largest: Bank,
+    others: ArrayVec<Bank, MAX_BANKS>,
+}
+
+impl Default for FrameTable {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl FrameTable {
     /// A table without banks.
     pub const fn new() -> Self {
-        Self { banks: ArrayVec::new_const() }
+        Self { largest: Bank::EMPTY, others: ArrayVec::new_const() }
     }
 
     /// Adds entries for as many frames from `start` on. False when there is no room for another bank or the frames
     /// lie beyond what a link can hold.
     pub(super) fn add(&mut self, start: Mfn, frames: &'static [Frame]) -> bool {
         let fits = start.raw().checked_add(frames.len() as u64).is_some_and(|end| end <= u64::from(NO_LINK));
-        fits && self.banks.try_push(Bank { start: start.raw(), frames }).is_ok()
+        let mut bank = Bank { start: start.raw(), frames };
+        if bank.frames.len() > self.largest.frames.len() {
+            core::mem::swap(&mut bank, &mut self.largest);
+        }
+        fits && (bank.frames.is_empty() || self.others.try_push(bank).is_ok())
     }
 
     /// The entry of a frame; `None` if it is not RAM that we manage.
     #[inline]
     pub fn get(&self, mfn: Mfn) -> Option<&'static Frame> {
-        for bank in &self.banks {
-            let offset = mfn.raw().wrapping_sub(bank.start);
-            if offset < bank.frames.len() as u64 {
-                return bank.frames.get(offset as usize);
-            }
+        match self.largest.get(mfn) {
+            Some(frame) => Some(frame),
+            None => self.get_elsewhere(mfn),
         }
-        None
+    }
+
+    #[inline(never)]
+    fn get_elsewhere(&self, mfn: Mfn) -> Option<&'static Frame> {
+        self.others.iter().find_map(|bank| bank.get(mfn))
     }
 
     /// The entries of `pages` frames from `mfn` on, if all are in one bank.
     #[inline]
     pub fn slice(&self, mfn: Mfn, pages: Pages) -> Option<&'static [Frame]> {
-        for bank in &self.banks {
-            let offset = mfn.raw().wrapping_sub(bank.start);
-            if offset < bank.frames.len() as u64 {
-                let end = offset.checked_add(pages.get())?;
-                return bank.frames.get(offset as usize..usize::try_from(end).ok()?);
-            }
-        }
-        None
+        let find = |bank: &Bank| {
+            let first = usize::try_from(mfn.raw().checked_sub(bank.start)?).ok()?;
+            bank.frames.get(first..first.checked_add(usize::try_from(pages.get()).ok()?)?)
+        };
+        find(&self.largest).or_else(|| self.others.iter().find_map(find))
     }
 
     /// The entry of a frame that one of our own lists names.
@@ -275,7 +311,8 @@ impl FrameTable {
 
     /// The banks, as first frame and number of frames.
     pub fn banks(&self) -> impl Iterator<Item = (Mfn, Pages)> + '_ {
-        self.banks.iter().map(|bank| (Mfn::new(bank.start), Pages::new(bank.frames.len() as u64)))
+        let banks = core::iter::once(&self.largest).chain(&self.others);
+        banks.map(|bank| (Mfn::new(bank.start), Pages::new(bank.frames.len() as u64)))
     }
 
     /// Frames in all banks.

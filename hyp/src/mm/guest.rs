@@ -16,6 +16,7 @@ use super::memory;
 use super::page::{self, PageRef};
 use crate::arch::{self, Access};
 use crate::hypercall::Caller;
+use crate::p2m::Batch;
 
 /// The bytes from an address to the end of its page.
 #[inline]
@@ -36,9 +37,28 @@ fn translate(address: u64, access: Access) -> Result<Pa, Errno> {
 /// Reads a value. `EFAULT` where the guest could not.
 #[inline]
 pub fn read<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64) -> Result<T, Errno> {
+    if matches!(size_of::<T>(), 2 | 4 | 8) && address.is_multiple_of(size_of::<T>() as u64) {
+        let bits = read_number(caller, address, size_of::<T>())?;
+        return T::read_from_prefix(&bits.to_le_bytes()).map(|(value, _)| value).map_err(|_| Errno::EFAULT);
+    }
     let mut value = T::new_zeroed();
     read_slice(caller, address, value.as_mut_bytes())?;
     Ok(value)
+}
+
+/// Reads a number of 2, 4 or 8 bytes, at a multiple of its size.
+#[inline]
+fn read_number(caller: &Caller<'_>, address: u64, size: usize) -> Result<u64, Errno> {
+    let _lock = caller.domain.p2m.lock_for_copy();
+    let pa = translate(address, Access::Read)?;
+    // SAFETY: guest memory (`translate`) that stays so under the p2m lock; aligned, so it does not leave the page.
+    Ok(unsafe {
+        match size {
+            2 => u64::from(arch::phys::load_u16(pa)),
+            4 => u64::from(arch::phys::load_u32(pa)),
+            _ => arch::phys::load_u64(pa),
+        }
+    })
 }
 
 /// Writes a value. `EFAULT` where the guest could not; then a part may be written.
@@ -51,16 +71,17 @@ pub fn write<T: IntoBytes + Immutable>(caller: &Caller<'_>, address: u64, value:
 #[inline]
 pub fn read_slice(caller: &Caller<'_>, address: u64, to: &mut [u8]) -> Result<(), Errno> {
     let _lock = caller.domain.p2m.lock_for_copy();
-    if to.is_empty() {
-        return Ok(());
-    }
-    if to.len() <= to_page_end(address) {
-        return read_in_page(address, to);
-    }
+    read_locked(address, to)
+}
+
+/// The same with the caller's p2m locked.
+fn read_locked(address: u64, to: &mut [u8]) -> Result<(), Errno> {
     let (mut address, mut to) = (address, to);
     while !to.is_empty() {
         let (part, rest) = to.split_at_mut(to_page_end(address).min(to.len()));
-        read_in_page(address, part)?;
+        let pa = translate(address, Access::Read)?;
+        // SAFETY: guest memory (`translate`) that stays so under the p2m lock; the range does not leave the page.
+        unsafe { arch::phys::copy_from(pa, part) };
         address = address.wrapping_add(part.len() as u64);
         to = rest;
     }
@@ -71,35 +92,15 @@ pub fn read_slice(caller: &Caller<'_>, address: u64, to: &mut [u8]) -> Result<()
 #[inline]
 pub fn write_slice(caller: &Caller<'_>, address: u64, from: &[u8]) -> Result<(), Errno> {
     let _lock = caller.domain.p2m.lock_for_copy();
-    if from.is_empty() {
-        return Ok(());
-    }
-    if from.len() <= to_page_end(address) {
-        return write_in_page(address, from);
-    }
     let (mut address, mut from) = (address, from);
     while !from.is_empty() {
         let (part, rest) = from.split_at(to_page_end(address).min(from.len()));
-        write_in_page(address, part)?;
+        let pa = translate(address, Access::Write)?;
+        // SAFETY: guest memory (`translate`) that stays so under the p2m lock; the range does not leave the page.
+        unsafe { arch::phys::copy_to(pa, part) };
         address = address.wrapping_add(part.len() as u64);
         from = rest;
     }
-    Ok(())
-}
-
-#[inline]
-fn read_in_page(address: u64, to: &mut [u8]) -> Result<(), Errno> {
-    let pa = translate(address, Access::Read)?;
-    // SAFETY: guest memory (`translate`) that stays so under the p2m lock; the range does not leave the page.
-    unsafe { arch::phys::copy_from(pa, to) };
-    Ok(())
-}
-
-#[inline]
-fn write_in_page(address: u64, from: &[u8]) -> Result<(), Errno> {
-    let pa = translate(address, Access::Write)?;
-    // SAFETY: guest memory (`translate`) that stays so under the p2m lock; the range does not leave the page.
-    unsafe { arch::phys::copy_to(pa, from) };
     Ok(())
 }
 
@@ -112,12 +113,27 @@ pub fn page(caller: &Caller<'_>, address: u64) -> Result<PageRef, Errno> {
 
 /// Reads up to `to.len()` consecutive values; how many were read before the first that the guest could not read.
 pub fn read_array<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64, to: &mut [T]) -> usize {
-    if read_slice(caller, address, to.as_mut_bytes()).is_ok() {
+    let _lock = caller.domain.p2m.lock_for_copy();
+    read_array_locked(address, to)
+}
+
+/// The same in the middle of a batch of changes to the caller's own p2m, which is locked then. A page that the batch
+/// unmapped is not yet free, so it holds no Rust object either.
+pub fn read_array_in_batch<T: FromBytes + IntoBytes>(
+    _batch: &Batch<'_>,
+    address: u64,
+    to: &mut [T],
+) -> usize {
+    read_array_locked(address, to)
+}
+
+fn read_array_locked<T: FromBytes + IntoBytes>(address: u64, to: &mut [T]) -> usize {
+    if read_locked(address, to.as_mut_bytes()).is_ok() {
         return to.len();
     }
     let mut address = address;
     for (done, value) in to.iter_mut().enumerate() {
-        if read_slice(caller, address, value.as_mut_bytes()).is_err() {
+        if read_locked(address, value.as_mut_bytes()).is_err() {
             return done;
         }
         address = address.wrapping_add(size_of::<T>() as u64);

@@ -263,7 +263,11 @@ fn a_page_is_only_reached_under_its_owners_name() {
     let other = testing::guest(6, 10);
     assert_eq!(other.domain.p2m.get_own(mfn).err(), Some(Errno::EINVAL));
     let own = memory().allocate(0).unwrap();
-    assert_eq!(testing::guest(0, 10).domain.p2m.get_own(own.mfn()).err(), Some(Errno::EINVAL), "EL2's own memory");
+    assert_eq!(
+        testing::guest(0, 10).domain.p2m.get_own(own.mfn()).err(),
+        Some(Errno::EINVAL),
+        "EL2's own memory"
+    );
     assert_eq!(guest.domain.p2m.get_own(Mfn::new(1)).err(), Some(Errno::EINVAL), "no RAM");
 }
 

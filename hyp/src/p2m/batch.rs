@@ -2,7 +2,9 @@
 
 use arrayvec::ArrayVec;
 use pv_abi::errno::Errno;
-use stage2::{Access, Attributes, BlockSize, Edit, Error, Gfn, Leaf, MemoryType, Mfn, PageType, Pages};
+use stage2::{
+    Access, Attributes, BlockSize, Edit, Error, Flushed, Gfn, Leaf, MemoryType, Mfn, PageType, Pages,
+};
 
 use super::table_pool::TablePool;
 use super::{P2m, errno};
@@ -29,11 +31,11 @@ pub struct Batch<'a> {
     p2m: &'a P2m,
     edit: Edit<'a, TablePool, Stage2Tlb>,
     highest: &'a mut Gfn,
-    waiting: Waiting,
+    waiting: &'a mut Waiting,
 }
 
 /// What waits for the TLBs.
-struct Waiting {
+pub(super) struct Waiting {
     /// Memory to give up: a list through the frames' links, `previous` holding the order.
     given: u32,
     /// Mappings whose references end.
@@ -41,6 +43,22 @@ struct Waiting {
 }
 
 impl Waiting {
+    #[inline]
+    pub(super) const fn new() -> Self {
+        Self { given: NO_LINK, references: ArrayVec::new_const() }
+    }
+
+    /// Lets everything go: the batch is finished.
+    #[inline]
+    pub(super) fn release(&self, p2m: &P2m, _flushed: &Flushed) {
+        if self.given != NO_LINK {
+            p2m.account.refund(memory().give_up_list(self.given, p2m.owner));
+        }
+        for leaf in &self.references {
+            end_references(leaf);
+        }
+    }
+
     /// Notes what the removal of `leaf` must undo. False, and nothing noted, when there is no room.
     #[inline]
     fn note(&mut self, leaf: &Leaf, ram: Ram) -> bool {
@@ -94,30 +112,19 @@ fn end_references(leaf: &Leaf) {
 
 impl<'a> Batch<'a> {
     #[inline]
-    pub(super) fn new(p2m: &'a P2m, edit: Edit<'a, TablePool, Stage2Tlb>, highest: &'a mut Gfn) -> Self {
-        let waiting = Waiting { given: NO_LINK, references: ArrayVec::new() };
+    pub(super) fn new(
+        p2m: &'a P2m,
+        edit: Edit<'a, TablePool, Stage2Tlb>,
+        highest: &'a mut Gfn,
+        waiting: &'a mut Waiting,
+    ) -> Self {
         Self { p2m, edit, highest, waiting }
     }
 
-    /// Invalidates if need be, then lets everything go that waited for it.
+    /// Invalidates if need be.
     #[inline]
-    pub(super) fn finish(self) {
-        let Self { p2m, edit, waiting, .. } = self;
-        let _flushed = edit.finish();
-        let mut freed = Pages::ZERO;
-        let mut link = waiting.given;
-        while link != NO_LINK {
-            let mfn = Mfn::new(u64::from(link));
-            let Some(frame) = memory().frame(mfn) else { break };
-            link = frame.next();
-            freed = freed.saturating_add(memory().give_up(mfn, frame.previous(), p2m.owner));
-        }
-        if !freed.is_zero() {
-            p2m.account.refund(freed);
-        }
-        for leaf in &waiting.references {
-            end_references(leaf);
-        }
+    pub(super) fn finish(self) -> Flushed {
+        self.edit.finish()
     }
 
     /// What is mapped at a guest frame.
@@ -190,7 +197,7 @@ impl<'a> Batch<'a> {
             PageType::Mmio => return Err(Errno::EINVAL),
         }
         let ram = self.ram_given();
-        let waiting = &mut self.waiting;
+        let waiting = &mut *self.waiting;
         self.edit
             .unmap(leaf.gfn(), leaf.size().pages(), |unmapped| {
                 waiting.note(unmapped.peek(), ram);

@@ -1,13 +1,16 @@
 //! `XENMEM_{increase,decrease}_reservation` and `XENMEM_populate_physmap`: memory given back and taken.
 //!
 //! ```text
-//! list of extents ─ up to 256 at a time ─▶ stack ─▶ one batch: one lock, one invalidation ─▶ frames freed
-//!                                                     └─ ends early when an interrupt is pending
+//! ┌ one batch: the p2m locked, one invalidation at the end ─────────────┐
+//! │ 32 numbers of the list ─▶ stack ─▶ map or unmap ─▶ interrupt? ─ no ─┐│ ─▶ frames freed
+//! │          ▲──────────────────────────────── up to 512 extents ───────┘│
+//! └───────────────────────────────────────────────────────────────────────┘
 //! ```
 //! These calls have no error numbers: the result is how many extents were done, even 0.
 
 use alloc::sync::Arc;
 
+use arrayvec::ArrayVec;
 use pv_abi::errno::Errno;
 use pv_abi::memory::{Reservation, XENMEMF_ADDRESS_BITS_MASK, XENMEMF_POPULATE_ON_DEMAND, XENMEMF_VNODE};
 use stage2::{Gfn, Mfn, PAGE_SHIFT, Pa, Pages};
@@ -20,10 +23,22 @@ use crate::mm::block::Block;
 use crate::mm::{guest, memory};
 use crate::p2m::Batch;
 
-/// Extents handled in one batch: 2 KiB of EL2's stack.
-const CHUNK: usize = 256;
-/// Extents between two looks for interrupts.
-const EXTENTS_PER_LOOK: usize = 32;
+/// Extents read at once, and handled between two looks for interrupts.
+const CHUNK: usize = 32;
+/// Extents handled in one batch, while other CPUs wait for the domain's p2m: what Linux's balloon gives in one call.
+const BATCH: u64 = 512;
+
+/// Why a batch ended before the list did.
+enum Stop {
+    /// It has its share.
+    Share,
+    /// It can note no more; the next can.
+    Full,
+    /// An interrupt is pending.
+    Interrupt,
+    /// An extent was refused, or its number could not be read.
+    Refused,
+}
 
 /// A checked request.
 struct Request {
@@ -69,43 +84,52 @@ impl Request {
         }
     }
 
-    /// Handles the extents from `start` on: `serve` gets the batch and an extent's guest frame.
+    /// Handles the extents from `start` on: `serve` gets the batch, an extent's guest frame, and how many extents are
+    /// left with it.
     fn each_extent(
         &self,
         caller: &Caller<'_>,
         start: u64,
-        mut serve: impl FnMut(&mut Batch<'_>, Gfn) -> Result<(), Errno>,
+        mut serve: impl FnMut(&mut Batch<'_>, Gfn, u64) -> Result<(), Errno>,
     ) -> Progress {
+        let is_own = Arc::ptr_eq(&self.target, caller.domain);
         let mut gfns = [0u64; CHUNK];
         let mut done = start;
         while done < self.extents {
-            let wanted = usize::try_from(self.extents - done).map_or(CHUNK, |left| left.min(CHUNK));
-            let Some(gfns) = gfns.get_mut(..wanted) else { break };
-            let read = guest::read_array(caller, self.list.wrapping_add(done * 8), gfns);
-            let mut refusal = None;
-            let mut interrupted = false;
-            let served = self.target.p2m.edit(|batch| {
-                for (index, &gfn) in gfns.iter().take(read).enumerate() {
-                    let first = index == 0 && done == start;
-                    if index % EXTENTS_PER_LOOK == 0 && !first && arch::interrupt_pending() {
-                        interrupted = true;
-                        return index;
+            let begun = done;
+            let end = self.extents.min(begun.saturating_add(BATCH));
+            let stop = self.target.p2m.edit(|batch| {
+                while done < end {
+                    if done != start && arch::interrupt_pending() {
+                        return Stop::Interrupt;
                     }
-                    if let Err(errno) = serve(batch, Gfn::new(gfn)) {
-                        refusal = Some(errno);
-                        return index;
+                    let wanted = usize::try_from(end - done).map_or(CHUNK, |left| left.min(CHUNK));
+                    let Some(gfns) = gfns.get_mut(..wanted) else { return Stop::Refused };
+                    let list = self.list.wrapping_add(done * 8);
+                    // Another's p2m is locked: then the caller is the control domain, whose own comes after it in
+                    // the lock order.
+                    let read = if is_own {
+                        guest::read_array_in_batch(batch, list, gfns)
+                    } else {
+                        guest::read_array(caller, list, gfns)
+                    };
+                    for &gfn in gfns.iter().take(read) {
+                        match serve(batch, Gfn::new(gfn), self.extents - done) {
+                            Ok(()) => done += 1,
+                            Err(Errno::EBUSY) if done != begun => return Stop::Full,
+                            Err(_) => return Stop::Refused,
+                        }
+                    }
+                    if read < wanted {
+                        return Stop::Refused;
                     }
                 }
-                read
+                Stop::Share
             });
-            done += served as u64;
-            if interrupted {
-                return Progress::Interrupted(done);
-            }
-            // A batch that is full goes on as a new one.
-            let full = refusal == Some(Errno::EBUSY) && served > 0;
-            if served < wanted && !full {
-                break;
+            match stop {
+                Stop::Share | Stop::Full => {}
+                Stop::Interrupt => return Progress::Interrupted(done),
+                Stop::Refused => break,
             }
         }
         Progress::Done(result(done))
@@ -134,7 +158,7 @@ fn address_limit(mem_flags: u32) -> Option<Option<Pa>> {
 pub(super) fn decrease(caller: &Caller<'_>, argument: u64, start: u64) -> Progress {
     let Some(request) = Request::read(caller, argument, start) else { return Progress::Done(result(start)) };
     let order = request.order;
-    request.each_extent(caller, start, |batch, gfn| match order {
+    request.each_extent(caller, start, |batch, gfn, _| match order {
         0 => batch.give_page(gfn),
         _ => batch.give(gfn, order),
     })
@@ -149,35 +173,42 @@ pub(super) fn populate(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
     let pages = request.pages_per_extent();
     if request.target.is_direct_mapped {
         return request
-            .each_extent(caller, start, |batch, gfn| batch.map_own(gfn, Mfn::new(gfn.raw()), pages));
+            .each_extent(caller, start, |batch, gfn, _| batch.map_own(gfn, Mfn::new(gfn.raw()), pages));
     }
     let account = &request.target.pages;
-    // Charged ahead, some extents at a time; what is left over goes back.
+    if request.order != 0 || request.limit.is_some() {
+        return request.each_extent(caller, start, |batch, gfn, _| {
+            account.charge(pages)?;
+            let populated = match request.allocate() {
+                Some(block) => batch.populate(gfn, block.clear()),
+                None => Err(Errno::ENOMEM),
+            };
+            populated.inspect_err(|_| account.refund(pages))
+        });
+    }
+    // Single pages: counted and allocated some at a time; what is left over goes back.
+    let mut fresh = ArrayVec::<Block, CHUNK>::new();
     let mut charged = Pages::ZERO;
-    let progress = request.each_extent(caller, start, |batch, gfn| {
-        if charged < pages {
-            let ahead = Pages::new((pages.get() * EXTENTS_PER_LOOK as u64).min(MOST_AHEAD.max(pages.get())));
-            charged = charged.saturating_add(account.charge_up_to(ahead.saturating_sub(charged)));
+    let progress = request.each_extent(caller, start, |batch, gfn, left| {
+        if fresh.is_empty() {
+            charged = charged.saturating_add(account.charge_up_to(Pages::new(left.min(CHUNK as u64))));
+            memory().allocate_singles(usize::try_from(charged.get()).unwrap_or(CHUNK), &mut fresh);
         }
-        let left = charged.checked_sub(pages).ok_or(Errno::ENOMEM)?;
-        let block = request.allocate().ok_or(Errno::ENOMEM)?;
+        let block = fresh.pop().ok_or(Errno::ENOMEM)?;
         batch.populate(gfn, block.clear())?;
-        charged = left;
+        charged = charged.saturating_sub(Pages::ONE);
         Ok(())
     });
     account.refund(charged);
     progress
 }
 
-/// Pages that a call counts in advance at most.
-const MOST_AHEAD: u64 = 512;
-
 /// Gives a domain memory that is mapped nowhere. On arm64 it has no way to use it; Xen does the same.
 pub(super) fn increase(caller: &Caller<'_>, argument: u64, start: u64) -> Progress {
     let Some(request) = Request::read(caller, argument, start) else { return Progress::Done(result(start)) };
     let mut done = start;
     while done < request.extents {
-        if done != start && done % EXTENTS_PER_LOOK as u64 == 0 && arch::interrupt_pending() {
+        if done != start && done % CHUNK as u64 == 0 && arch::interrupt_pending() {
             return Progress::Interrupted(done);
         }
         if request.target.pages.charge(request.pages_per_extent()).is_err() {
