@@ -66,6 +66,12 @@ pub fn interrupts_off() {
     unsafe { asm!("msr daifset, #2", "isb", options(nostack)) };
 }
 
+/// Says that this processor only waits for another: QEMU, where one thread runs all processors, lets the next one run.
+pub fn pause() {
+    // SAFETY: a hint.
+    unsafe { asm!("yield", options(nomem, nostack)) };
+}
+
 /// Waits for an interrupt; returns at once if one is pending, masked or not.
 pub fn wait_for_interrupt() {
     // SAFETY: the instruction only waits.

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use crate::{read_sysreg, write_sysreg};
+use crate::{io, read_sysreg, write_sysreg};
 
 /// The virtual counter, read in program order (`isb` before it: Arm ARM DDI 0487, D12.1.2).
 pub fn ticks() -> u64 {
@@ -37,6 +37,6 @@ pub fn stop() {
 pub fn spin(count: u64) {
     let start = ticks();
     while ticks().wrapping_sub(start) < count {
-        core::hint::spin_loop();
+        io::pause();
     }
 }

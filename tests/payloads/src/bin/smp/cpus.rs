@@ -54,8 +54,8 @@ pub struct Cpu {
     pub taken: [AtomicU32; 16],
     pub timer_taken: AtomicU32,
     pub physical_taken: AtomicU32,
-    /// Whether the handler leaves the timer as it is: asserted.
-    pub leave_timer: AtomicBool,
+    /// How many times the handler leaves the timer as it is: asserted.
+    pub leave_timer: AtomicU32,
     strange: AtomicU32,
 }
 
@@ -69,7 +69,7 @@ static CPUS: [Cpu; MAX_CPUS] = [const {
         taken: [const { AtomicU32::new(0) }; 16],
         timer_taken: AtomicU32::new(0),
         physical_taken: AtomicU32::new(0),
-        leave_timer: AtomicBool::new(false),
+        leave_timer: AtomicU32::new(0),
         strange: AtomicU32::new(0),
     }
 }; MAX_CPUS];
@@ -224,6 +224,7 @@ pub fn wait_until(done: impl Fn() -> bool) -> bool {
         if timer::ticks() - start > timer::frequency() * 30 {
             return false;
         }
+        io::pause();
     }
     true
 }
@@ -258,8 +259,9 @@ fn handler(_: &mut Frame) {
         }
     }
     if id == VIRTUAL_TIMER.load(Ordering::Relaxed) {
-        if !cpu.leave_timer.load(Ordering::Relaxed) {
-            timer::stop();
+        match cpu.leave_timer.load(Ordering::Relaxed) {
+            0 => timer::stop(),
+            times => cpu.leave_timer.store(times - 1, Ordering::Relaxed),
         }
         cpu.timer_taken.fetch_add(1, Ordering::Relaxed);
     } else if id == PHYSICAL_TIMER.load(Ordering::Relaxed) {

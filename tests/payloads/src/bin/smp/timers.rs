@@ -8,7 +8,7 @@ use payloads::{expect, expect_eq, io, read_sysreg, tests, timer, write_sysreg};
 
 use crate::cpus::{self, Command, cpu, me, settle, wait_until};
 
-pub const TESTS: [Test; 5] = tests![everywhere, in_the_past, masked_at_the_timer, level, physical];
+pub const TESTS: [Test; 6] = tests![everywhere, in_the_past, masked_at_the_timer, level, late, physical];
 
 const SHOTS: u32 = 100;
 
@@ -71,22 +71,23 @@ fn masked_at_the_timer(_: &Machine<'static>) {
     timer::stop();
 }
 
-/// The interrupt is a level: ended while the timer still asserts it, it comes again; gone before it is taken, it does not come.
-/// Xen masks the timer when it delivers the interrupt and does neither, so this is asked of Nacelle alone.
+/// The interrupt is a level: ended while the timer still asserts it, it comes again. Xen masks the timer when it delivers
+/// the interrupt, so this is asked of Nacelle alone.
 fn level(_: &Machine<'static>) {
     if !cpus::on_nacelle() {
         return;
     }
     me().timer_taken.store(0, Ordering::Relaxed);
-    me().leave_timer.store(true, Ordering::Relaxed);
+    me().leave_timer.store(2, Ordering::Relaxed);
     timer::fire_at(0);
     expect!(wait_until(|| me().timer_taken.load(Ordering::Relaxed) >= 3), "it did not come again");
-    io::interrupts_off();
-    me().leave_timer.store(false, Ordering::Relaxed);
-    timer::stop();
-    io::interrupts_on();
     settle();
+    expect_eq!(me().timer_taken.load(Ordering::Relaxed), 3);
+}
 
+/// Turned off between firing and being taken, the interrupt may come once, as it was already on its way in a list register, and
+/// not again.
+fn late(_: &Machine<'static>) {
     me().timer_taken.store(0, Ordering::Relaxed);
     io::interrupts_off();
     timer::fire_at(0);
@@ -95,7 +96,7 @@ fn level(_: &Machine<'static>) {
     settle();
     io::interrupts_on();
     settle();
-    expect_eq!(me().timer_taken.load(Ordering::Relaxed), 0);
+    expect!(me().timer_taken.load(Ordering::Relaxed) <= 1, "it came again");
 }
 
 /// The physical timer, which a hypervisor emulates: its interrupt comes, and not before its time.
