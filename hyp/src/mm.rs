@@ -25,6 +25,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
@@ -328,44 +329,61 @@ impl Memory {
     }
 
     /// The same for a list of blocks: from the frame number `link` by their `next`, with their orders in `previous`.
+    /// Pages that follow one another, upwards or downwards, become free as the blocks they make up.
     pub(crate) fn give_up_list(&self, link: u32, owner: DomId) -> Pages {
         /// Blocks for which others may have to wait for the lock.
         const AT_ONCE: usize = 64;
+        let expected = State::new(Kind::Ram, owner, 0);
         let mut link = link;
         let mut freed = Pages::ZERO;
         while link != NO_LINK {
             let mut lists = self.lists.lock();
+            let mut run = link..link;
             for _ in 0..AT_ONCE {
                 if link == NO_LINK {
                     break;
                 }
-                let mfn = Mfn::new(u64::from(link));
-                let frame = self.table.linked(link);
+                let this = link;
+                let frame = self.table.linked(this);
                 let order = frame.previous();
                 link = frame.next();
-                freed = freed.saturating_add(self.give_up_locked(&mut lists, mfn, order, owner));
+                // The usual page, which nobody else uses. See `frame_table` for why a plain look suffices.
+                if order == 0 && frame.state() == expected {
+                    frame.set_state(State::NONE);
+                    if this == run.end {
+                        run.end += 1;
+                    } else if this.wrapping_add(1) == run.start {
+                        run.start = this;
+                    } else {
+                        freed = freed.saturating_add(self.free_run(&mut lists, run));
+                        run = this..this + 1;
+                    }
+                } else {
+                    freed = freed.saturating_add(self.give_up_locked(
+                        &mut lists,
+                        Mfn::new(this.into()),
+                        order,
+                        owner,
+                    ));
+                }
             }
+            freed = freed.saturating_add(self.free_run(&mut lists, run));
         }
         freed
     }
 
-    #[inline]
-    fn give_up_locked(&self, lists: &mut FreeLists, mfn: Mfn, order: u32, owner: DomId) -> Pages {
-        let expected = State::new(Kind::Ram, owner, 0);
-        // The usual page, which nobody else uses. See `frame_table` for why a plain look suffices.
-        if order == 0
-            && let Some(frame) = self.table.get(mfn)
-            && frame.state() == expected
-        {
-            frame.set_state(State::NONE);
-            lists.free(&self.table, mfn, 0);
-            return Pages::ONE;
+    fn free_run(&self, lists: &mut FreeLists, run: Range<u32>) -> Pages {
+        let pages = Pages::new(u64::from(run.end - run.start));
+        if pages == Pages::ONE {
+            lists.free(&self.table, Mfn::new(run.start.into()), 0);
+        } else {
+            lists.free_range(&self.table, Mfn::new(run.start.into()), pages);
         }
-        self.give_up_block(lists, mfn, order, owner)
+        pages
     }
 
     #[inline(never)]
-    fn give_up_block(&self, lists: &mut FreeLists, mfn: Mfn, order: u32, owner: DomId) -> Pages {
+    fn give_up_locked(&self, lists: &mut FreeLists, mfn: Mfn, order: u32, owner: DomId) -> Pages {
         let pages = Pages::new(1 << order);
         let Some(frames) = self.table.slice(mfn, pages) else { return Pages::ZERO };
         if Frame::all_are(frames, State::new(Kind::Ram, owner, 0)) {

@@ -13,7 +13,8 @@ use super::frame_table::{FrameTable, NO_LINK, State};
 /// Log2 of the frames in the largest block: 1 GiB.
 pub const MAX_ORDER: u32 = 18;
 
-const ORDERS: usize = MAX_ORDER as usize + 1;
+/// Lists of a zone: a power of two, so that an index needs no check.
+const ORDERS: usize = (MAX_ORDER as usize + 1).next_power_of_two();
 /// First frames beyond each zone. A block never straddles them, being at most 1 GiB and naturally aligned.
 const ZONE_ENDS: [u64; 3] = [1 << 18, 1 << 20, u64::MAX];
 const ZONES: usize = ZONE_ENDS.len();

@@ -152,8 +152,10 @@ impl Frame {
     /// Whether all frames of a block have exactly this word. Looks at each without a branch of its own.
     #[inline]
     pub(super) fn all_are(frames: &[Self], state: State) -> bool {
+        let differ = |bits, frame: &Self| bits | (frame.state.load(Ordering::Relaxed) ^ state.0);
+        let (eights, rest) = frames.as_chunks::<8>();
         let differing =
-            frames.iter().fold(0, |bits, frame| bits | (frame.state.load(Ordering::Relaxed) ^ state.0));
+            eights.iter().fold(rest.iter().fold(0, differ), |bits, eight| eight.iter().fold(bits, differ));
         fence(Ordering::Acquire);
         differing == 0
     }
@@ -162,9 +164,10 @@ impl Frame {
     #[inline]
     pub(super) fn set_all(frames: &[Self], state: State) {
         fence(Ordering::Release);
-        for frame in frames {
-            frame.state.store(state.0, Ordering::Relaxed);
-        }
+        let set = |frame: &Self| frame.state.store(state.0, Ordering::Relaxed);
+        let (eights, rest) = frames.as_chunks::<8>();
+        eights.iter().for_each(|eight| eight.iter().for_each(set));
+        rest.iter().for_each(set);
     }
 
     /// Adds a reference if `accept` likes the frame; its word then.

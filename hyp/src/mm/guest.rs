@@ -35,7 +35,7 @@ fn translate(address: u64, access: Access) -> Result<Pa, Errno> {
 }
 
 /// Reads a value. `EFAULT` where the guest could not.
-#[inline]
+#[inline(always)]
 pub fn read<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64) -> Result<T, Errno> {
     if matches!(size_of::<T>(), 2 | 4 | 8) && address.is_multiple_of(size_of::<T>() as u64) {
         let bits = read_number(caller, address, size_of::<T>())?;
@@ -47,7 +47,7 @@ pub fn read<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64) -> Resu
 }
 
 /// Reads a number of 2, 4 or 8 bytes, at a multiple of its size.
-#[inline]
+#[inline(always)]
 fn read_number(caller: &Caller<'_>, address: u64, size: usize) -> Result<u64, Errno> {
     let _lock = caller.domain.p2m.lock_for_copy();
     let pa = translate(address, Access::Read)?;

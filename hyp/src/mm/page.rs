@@ -7,7 +7,7 @@ use core::mem::ManuallyDrop;
 
 use pv_abi::domid::DomId;
 use pv_abi::errno::Errno;
-use stage2::{Mfn, PAGE_SIZE, Pa, Pages};
+use stage2::{Mfn, PAGE_SHIFT, PAGE_SIZE, Pa, Pages};
 
 use super::frame_table::{Frame, Kind, State};
 use super::memory;
@@ -159,7 +159,8 @@ impl PageRef {
     #[inline]
     fn at(&self, offset: usize, size: usize) -> Pa {
         debug_assert!(offset & (size - 1) == 0 && offset < PAGE_SIZE as usize, "offset {offset:#x}");
-        self.mfn.pa().wrapping_add((offset & (PAGE_SIZE as usize - size)) as u64)
+        // A frame of the table is far below where `Mfn::pa` would have to saturate.
+        Pa::new(self.mfn.raw() << PAGE_SHIFT | (offset & (PAGE_SIZE as usize - size)) as u64)
     }
 
     /// The address of `len` bytes from `offset` on; `EFAULT` if they leave the page.
