@@ -5,6 +5,7 @@
 mod boot;
 mod el2_map;
 mod entry;
+mod errata;
 mod id_registers;
 mod inject;
 pub mod irq;

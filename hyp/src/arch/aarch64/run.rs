@@ -143,9 +143,9 @@ fn load(vcpu: Arc<Vcpu>, domain: Arc<Domain>) {
     // SAFETY: the scheduler gave the vCPU to this CPU, so it is loaded nowhere and nobody else touches its registers.
     let machine = unsafe { vcpu.arch.machine() };
     deadlines::cancel(&vcpu, deadlines::Kind::Virtual);
-    tlb::activate(cpu.id(), domain.p2m.space(), domain.p2m.root());
-    // SAFETY: `unload` left no vCPU here, and `activate` loaded the domain's stage 2.
+    // SAFETY: `unload` left no vCPU here, and VTTBR_EL2 with an empty root.
     unsafe { machine.load() };
+    tlb::activate(cpu.id(), domain.p2m.space(), domain.p2m.root(), vcpu.id);
     irq::load(&domain, vcpu.id, &machine.gic);
     sched::set_loaded(&vcpu, Some(cpu.id()));
     // SAFETY: no borrow from `loaded()` is alive here: `run_loop` takes it anew.

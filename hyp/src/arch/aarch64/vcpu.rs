@@ -248,7 +248,7 @@ impl Machine {
     /// Puts the vCPU into this CPU's registers. Interrupt state: [`super::irq`]; stage 2: [`super::tlb`].
     ///
     /// # Safety
-    /// No other vCPU is loaded here; VTTBR_EL2 is its domain's.
+    /// No other vCPU is loaded here, and VTTBR_EL2 has an empty root (see [`super::tlb`]).
     pub unsafe fn load(&mut self) {
         // SAFETY: EL2 registers that act on EL1 and EL0 only, which run next from `enter_guest`; everything is
         // synchronised by the isb below, or by the exception return.
@@ -294,6 +294,7 @@ impl Machine {
 /// # Safety
 /// The CPU runs no guest yet.
 pub unsafe fn init_cpu(vtcr: u64) {
+    super::tlb::init_cpu();
     // SAFETY: EL2 configuration registers; they act on guests only.
     unsafe {
         write_sysreg!("hcr_el2", hcr::GUEST);

@@ -1,0 +1,34 @@
+//! Which CPUs have which defects, by MIDR_EL1: those that EL2 works around at run time.
+//!
+//! The decisions on all defects considered, with the documents they come from, are in docs/hardware.md.
+
+/// Implementer, part number, and variant and revision, of MIDR_EL1 (DDI 0487 D19.2.96).
+const fn model(midr: u64) -> (u64, u64, u64) {
+    (midr >> 24 & 0xff, midr >> 4 & 0xfff, (midr >> 20 & 0xf) << 4 | midr & 0xf)
+}
+
+const ARM: u64 = 0x41;
+const CORTEX_A55: u64 = 0xd05;
+const CORTEX_A57: u64 = 0xd07;
+const CORTEX_A76: u64 = 0xd0b;
+const CORTEX_A510: u64 = 0xd46;
+
+/// Whether a TLBI and its DSB may complete before another CPU's accesses by the old translation have: the sequence is then
+/// done twice. Cortex-A55 2441007 (all revisions), A76 1286807 (to r3p0), A510 2441009 (to r1p1).
+pub const fn repeats_tlbi(midr: u64) -> bool {
+    let (implementer, part, revision) = model(midr);
+    implementer == ARM
+        && match part {
+            CORTEX_A55 => true,
+            CORTEX_A76 => revision <= 0x30,
+            CORTEX_A510 => revision <= 0x11,
+            _ => false,
+        }
+}
+
+/// Whether a stage 2 translation fault may be reported where stage 1 has a fault of higher priority, so that stage 1 must be
+/// asked first. Cortex-A57 834220 (to r1p2).
+pub const fn may_hide_stage1_fault(midr: u64) -> bool {
+    let (implementer, part, revision) = model(midr);
+    implementer == ARM && part == CORTEX_A57 && revision <= 0x12
+}
