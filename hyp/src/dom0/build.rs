@@ -13,7 +13,7 @@ use log::{info, warn};
 use pv_abi::domid::DomId;
 use pv_abi::errno::Errno;
 use pv_abi::hvm::{self, Index};
-use stage2::{Access, Attributes, Geometry, Ipa, MemoryType, PAGE_SIZE, Pa, PageType, Pages};
+use stage2::{Access, Attributes, BlockSize, Geometry, Ipa, MemoryType, PAGE_SIZE, Pa, PageType, Pages};
 
 use super::devices::{Kept, merge, subtract};
 use super::layout::{GRANULE, Sizes};
@@ -164,7 +164,7 @@ fn files<'a>(machine: &'a Machine<'_>) -> Result<Files<'a>, BuildError> {
 
 /// Free memory in blocks of 2 MiB, found by taking each for a moment.
 fn free_blocks() -> Vec<PaRange> {
-    let order = stage2::BlockSize::Block2M.order();
+    let order = BlockSize::Block2M.order();
     let mut free = Vec::new();
     for (start, pages) in memory().banks() {
         let end = start.wrapping_add(pages).pa();
@@ -237,21 +237,26 @@ fn build(plan: &Dom0Plan, geometry: Geometry) -> Result<Arc<Domain>, BuildError>
     Ok(domain)
 }
 
-/// Gives dom0 a bank of memory, 1:1, cleared.
+/// Gives dom0 a bank of memory, 1:1, cleared, in blocks as large as there are.
 fn give_memory(domain: &Domain, bank: &PaRange) -> Result<(), BuildError> {
-    let order = stage2::BlockSize::Block2M.order();
     let refused = |errno| BuildError::Refused("memory for dom0", *bank, errno);
     domain.p2m.edit(|batch| {
         let mut at = bank.start;
         while at < bank.end {
-            let block = memory().allocate_at(at.mfn(), order).ok_or(refused(Errno::ENOMEM))?;
+            let take = |size: BlockSize| {
+                let fits = at.is_aligned(size.bytes()) && bank.end.raw() - at.raw() >= size.bytes();
+                if fits { memory().allocate_at(at.mfn(), size.order()) } else { None }
+            };
+            let block = take(BlockSize::Block1G).or_else(|| take(BlockSize::Block2M));
+            let block = block.ok_or(refused(Errno::ENOMEM))?;
+            let size = block.pages().get() * PAGE_SIZE;
             domain.pages.charge(block.pages()).map_err(refused)?;
             let block = block.clear();
             // The guest starts with its caches off. A dirty line of ours, written back later, would undo what it
             // writes past the cache (DDI 0487, D7.5.9).
-            arch::phys::clean_invalidate(at, GRANULE as usize);
+            arch::phys::clean_invalidate(at, size as usize);
             batch.populate(Ipa::new(at.raw()).gfn(), block).map_err(refused)?;
-            at = at.wrapping_add(GRANULE);
+            at = at.wrapping_add(size);
         }
         Ok(())
     })

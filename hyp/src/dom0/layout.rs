@@ -1,9 +1,12 @@
 //! Where dom0's memory lies, and what lies where in it.
 //!
 //! dom0 is mapped 1:1, since its devices put what the kernel tells them, guest addresses, on the bus. So its banks
-//! are pieces of the machine's free memory, in whole 2 MiB blocks, taken from the lowest address up: devices with
-//! short addresses (a Raspberry Pi's reach 1 GiB) must find memory that they can use. Pieces below [`SMALL`] are
-//! taken only when nothing else is left.
+//! are pieces of the machine's free memory, in whole 2 MiB blocks. Two aims compete:
+//! - Devices with short addresses (a Raspberry Pi's reach 1 GiB) must find memory that they can use. So where there is
+//!   free memory that low, banks are taken from the lowest address up; pieces below [`SMALL`] only when nothing else
+//!   is left.
+//! - Elsewhere one bank is better than many: the lowest piece of free memory that has it all, below 4 GiB, from a
+//!   multiple of 1 GiB on if it is that large, so that it is mapped in blocks of 1 GiB.
 //!
 //! One bank, the home, holds what the kernel starts with:
 //! ```text
@@ -22,6 +25,10 @@ use crate::devicetree::PaRange;
 pub const GRANULE: u64 = 2 << 20;
 /// Pieces of free memory that are smaller are used last.
 pub const SMALL: u64 = 32 << 20;
+/// Where memory must lie for the devices with the shortest addresses in use.
+const LOW: Pa = Pa::new(1 << 30);
+/// Where memory must lie for devices with 32-bit addresses.
+const BELOW_4G: Pa = Pa::new(4 << 30);
 /// Free memory that stays with Nacelle at least: for stage-2 tables, its heap, shared pages.
 pub const RESERVE: u64 = 32 << 20;
 /// dom0's memory when the command line does not say, as on Xen for Arm; on small machines 3/4 of what is free.
@@ -136,11 +143,13 @@ pub fn choose(free: &[PaRange], total: u64, amount: u64, sizes: &Sizes) -> Resul
     if asked > available {
         return Err(LayoutError::TooMuch { asked, available, total });
     }
-    let room = |bytes: u64| bytes.saturating_add(GRANULE - 1) & !(GRANULE - 1);
     let kernel = room(sizes.text_offset.saturating_add(sizes.kernel));
     let needed = kernel.saturating_add(room(sizes.initrd)).saturating_add(DTB_ROOM);
     if needed > asked {
         return Err(LayoutError::TooSmall { asked, needed });
+    }
+    if let Some(bank) = one_bank(&pieces, asked) {
+        return Ok(place(alloc::vec![bank], bank.start, sizes));
     }
     let home = pieces.iter().find(|piece| piece.size() >= needed).ok_or(LayoutError::NoHome {
         needed,
@@ -169,14 +178,42 @@ pub fn choose(free: &[PaRange], total: u64, amount: u64, sizes: &Sizes) -> Resul
     if left > 0 {
         return Err(LayoutError::TooMuch { asked, available: asked - left, total });
     }
-    let start = home.start;
-    banks.extend(PaRange::new(start, home_takes));
+    banks.extend(PaRange::new(home.start, home_takes));
     banks.sort_unstable();
+    Ok(place(banks, home.start, sizes))
+}
 
-    let dtb = start.wrapping_add(needed - DTB_ROOM);
+/// A bank of `asked` bytes in one piece, if that is wanted and there is one.
+fn one_bank(pieces: &[PaRange], asked: u64) -> Option<PaRange> {
+    const GIB: u64 = 1 << 30;
+    if pieces.iter().any(|piece| piece.start < LOW) {
+        return None;
+    }
+    let fits = |piece: &PaRange, start: Pa| PaRange::new(start, asked).filter(|bank| bank.end <= piece.end);
+    let aligned = |piece: &PaRange| piece.start.align_up(GIB).and_then(|start| fits(piece, start));
+    let of_piece = |piece: &PaRange| {
+        let large = if asked >= GIB { aligned(piece).filter(|bank| bank.start < BELOW_4G) } else { None };
+        large.or_else(|| fits(piece, piece.start))
+    };
+    pieces.iter().find_map(of_piece)
+}
+
+/// How much the kernel and what belongs to it take, in [`GRANULE`]s; saturates.
+fn room(bytes: u64) -> u64 {
+    bytes.saturating_add(GRANULE - 1) & !(GRANULE - 1)
+}
+
+/// Puts things into the bank that begins at, or holds, `start`; there is room.
+fn place(banks: Vec<PaRange>, start: Pa, sizes: &Sizes) -> Layout {
+    let kernel = room(sizes.text_offset.saturating_add(sizes.kernel));
     let initrd =
         if sizes.initrd == 0 { None } else { PaRange::new(start.wrapping_add(kernel), sizes.initrd) };
-    Ok(Layout { banks, kernel: start.wrapping_add(sizes.text_offset), initrd, dtb })
+    Layout {
+        banks,
+        kernel: start.wrapping_add(sizes.text_offset),
+        initrd,
+        dtb: start.wrapping_add(kernel).wrapping_add(room(sizes.initrd)),
+    }
 }
 
 /// The whole [`GRANULE`]s in a range.
@@ -205,14 +242,29 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_like_qemu() {
+    fn one_bank_on_a_machine_like_qemu() {
         let free = mib(&[(1030, 1168), (1201, 1264), (1291, 4096)]);
         let layout = choose(&free, 3072 * M, 1024 * M, &SIZES).unwrap();
-        assert_eq!(layout.banks, mib(&[(1030, 1168), (1202, 1264), (1292, 2116)]));
-        assert_eq!(layout.kernel, Pa::new(1030 * M + 0x8_0000));
-        assert_eq!(layout.initrd.unwrap().start, Pa::new(1064 * M));
+        assert_eq!(layout.banks, mib(&[(2048, 3072)]));
+        assert_eq!(layout.kernel, Pa::new(2048 * M + 0x8_0000));
+        assert_eq!(layout.initrd.unwrap().start, Pa::new(2082 * M));
         assert_eq!(layout.initrd.unwrap().size(), SIZES.initrd);
-        assert_eq!(layout.dtb, Pa::new(1092 * M));
+        assert_eq!(layout.dtb, Pa::new(2110 * M));
+        let banks = |amount| choose(&free, 3072 * M, amount * M, &SIZES).unwrap().banks;
+        assert_eq!(banks(512), mib(&[(1292, 1804)]));
+        assert_eq!(banks(128), mib(&[(1030, 1158)]));
+        // Too large for a multiple of 1 GiB, and too large for one bank.
+        assert_eq!(banks(2600), mib(&[(1292, 3892)]));
+        assert_eq!(banks(2900), mib(&[(1030, 1168), (1202, 1264), (1292, 3992)]));
+    }
+
+    #[test]
+    fn one_bank_stays_below_4_gib_where_it_can() {
+        let free = mib(&[(1040, 3072), (4096, 20480)]);
+        let banks = |amount| choose(&free, 18416 * M, amount * M, &SIZES).unwrap().banks;
+        assert_eq!(banks(1024), mib(&[(2048, 3072)]));
+        assert_eq!(banks(1536), mib(&[(1040, 2576)]));
+        assert_eq!(banks(4096), mib(&[(4096, 8192)]));
     }
 
     #[test]

@@ -115,10 +115,7 @@ fn the_tree_on_virt_with_gic_v2() {
             "reg = 1 0 0 1000000 1 1000000 1 80000000",
         ])
     );
-    assert_eq!(
-        show("/memory@40600000"),
-        lines(&["device_type = memory", "reg = 0 40600000 0 7800000 0 51000000 0 38800000"])
-    );
+    assert_eq!(show("/memory@80000000"), lines(&["device_type = memory", "reg = 0 80000000 0 40000000"]));
     assert_eq!(
         show("/cpus/cpu@1"),
         lines(&["compatible = arm,cortex-a72", "device_type = cpu", "enable-method = psci", "reg = 1"])
@@ -138,8 +135,8 @@ fn the_tree_on_virt_with_gic_v2() {
         show("/chosen"),
         lines(&[
             "bootargs = console=hvc0",
-            "linux,initrd-end = 0 44200000",
-            "linux,initrd-start = 0 42800000",
+            "linux,initrd-end = 0 83c00000",
+            "linux,initrd-start = 0 82200000",
             "rng-seed = 1 2 3 4",
         ])
     );
