@@ -363,3 +363,41 @@ fn pending_in_a_list_register_counts_for_wfi() {
         assert!(!machine.gic.has_pending(vcpu(0)));
     }
 }
+
+#[test]
+fn the_short_way_does_not_overtake() {
+    for mut machine in Machine::both(1, 2) {
+        for (intid, priority) in [(40, 0x80), (41, 0x20), (42, 0x30)] {
+            machine.edge(intid);
+            machine.enable(0, intid, priority);
+        }
+        machine.pulse(0, 40);
+        assert_eq!(machine.acknowledge(0), Some(40));
+        machine.pulse(0, 41);
+        machine.pulse(0, 42);
+        machine.deactivate(0, 40);
+        // Its list register is free, and 42, more urgent, waits for one.
+        let kicks = machine.gic.inject_current(vcpu(0), int(40), &mut machine.cpus[0]);
+        machine.serve(kicks);
+        assert_eq!(machine.drain(0), [41, 42, 40]);
+    }
+}
+
+#[test]
+fn the_same_again_joins_what_the_guest_has() {
+    for mut machine in Machine::both(1, 4) {
+        machine.enable(0, 3, 0);
+        let mut inject = |machine: &mut Machine| {
+            let kicks = machine.gic.inject_current(vcpu(0), int(3), &mut machine.cpus[0]);
+            assert!(kicks.is_empty());
+            machine.cpus[0].holding(3).map(|lr| lr.state)
+        };
+        assert_eq!(inject(&mut machine), Some(LrState::Pending));
+        assert_eq!(inject(&mut machine), Some(LrState::Pending));
+        assert_eq!(machine.acknowledge(0), Some(3));
+        assert_eq!(inject(&mut machine), Some(LrState::PendingActive));
+        assert_eq!(inject(&mut machine), Some(LrState::PendingActive));
+        machine.deactivate(0, 3);
+        assert_eq!(machine.drain(0), [3]);
+    }
+}
