@@ -96,7 +96,6 @@ impl<'a> Pair<'a> {
 
 /// Does what a delivery left to do, with the lock held.
 #[inline]
-#[inline]
 fn follow_up(domain: &Domain, channels: &mut EventChannels, port: Port, notice: Notice) {
     if notice.upcall.is_some() || notice.poll {
         notify(domain, channels, port, notice);
@@ -118,7 +117,7 @@ fn notify(domain: &Domain, channels: &mut EventChannels, port: Port, notice: Not
     }
 }
 
-#[inline]
+#[inline(always)]
 fn raise(domain: &Domain, channels: &mut EventChannels, port: Port) {
     let notice = channels.raise(port);
     follow_up(domain, channels, port, notice);
@@ -235,13 +234,13 @@ pub fn destroy(domain: &Arc<Domain>) -> bool {
 // ---- signalling ----
 
 /// Raises the other end of a port; for an IPI the port itself; for one that waits for its peer, nobody. `EINVAL` otherwise.
-#[inline]
+#[inline(always)]
 pub fn send(domain: &Arc<Domain>, port: Port) -> Result<(), Errno> {
     if try_send(domain, port)? { Ok(()) } else { send_in_order(domain, port) }
 }
 
 /// [`send`]; false, and nothing done, where the peer has the lower number and its lock is taken.
-#[inline]
+#[inline(always)]
 fn try_send(domain: &Arc<Domain>, port: Port) -> Result<bool, Errno> {
     let mut near = domain.events.lock();
     match &near.ports.get(port)?.state {

@@ -78,11 +78,14 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, args: &[u64; 5]) -> Outcome {
     const EVENT_CHANNEL_OP: u64 = Hypercall::EventChannelOp as u64;
     const XEN_VERSION: u64 = Hypercall::XenVersion as u64;
     const SCHED_OP: u64 = Hypercall::SchedOp as u64;
-    match number {
-        EVENT_CHANNEL_OP => event_channel::call(caller, args),
-        XEN_VERSION => version::call(caller, args),
-        SCHED_OP => sched_op::call(caller, args),
-        _ => dispatch_other(caller, number, args),
+    if number == EVENT_CHANNEL_OP {
+        event_channel::call(caller, args)
+    } else if number == XEN_VERSION {
+        version::call(caller, args)
+    } else if number == SCHED_OP {
+        sched_op::call(caller, args)
+    } else {
+        dispatch_other(caller, number, args)
     }
 }
 

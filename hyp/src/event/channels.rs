@@ -200,7 +200,7 @@ impl EventChannels {
     }
 
     /// Makes a port pending. An already pending or masked one costs no more than finding that out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn raise(&mut self, port: Port) -> Notice {
         if self.fifo.is_some() {
             return self.raise_fifo(port);
@@ -217,11 +217,13 @@ impl EventChannels {
     }
 
     /// Points the vCPU that a port notifies at it; which upcall to raise.
+    #[inline(never)]
     fn point_at(&self, port: Port) -> Option<VcpuId> {
         let vcpu = self.ports.get(port).ok()?.notify;
         two_level::notify(self.info(vcpu)?, port).then_some(vcpu)
     }
 
+    #[inline(never)]
     fn raise_fifo(&mut self, port: Port) -> Notice {
         let (Some(fifo), Ok(channel)) = (&mut self.fifo, self.ports.get_mut(port)) else {
             return Notice::default();

@@ -41,6 +41,11 @@ pub fn read<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64) -> Resu
         let bits = read_number(caller, address, size_of::<T>())?;
         return T::read_from_prefix(&bits.to_le_bytes()).map(|(value, _)| value).map_err(|_| Errno::EFAULT);
     }
+    read_bytes(caller, address)
+}
+
+#[inline(never)]
+fn read_bytes<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64) -> Result<T, Errno> {
     let mut value = T::new_zeroed();
     read_slice(caller, address, value.as_mut_bytes())?;
     Ok(value)
