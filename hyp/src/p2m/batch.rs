@@ -176,9 +176,10 @@ impl<'a> Batch<'a> {
         let mut at = gfn;
         while at < end {
             match self.edit.lookup(at) {
-                Some(leaf) if leaf.gfn() == at && leaf.end() <= end && leaf.size() != BlockSize::Page4K => {
-                    self.give_block(&leaf)?;
-                    at = leaf.end();
+                Some(leaf) if leaf.size() != BlockSize::Page4K => {
+                    let part_end = end.min(leaf.end());
+                    self.give_part(&leaf, at, part_end.checked_offset_from(at).unwrap_or(Pages::ONE))?;
+                    at = part_end;
                 }
                 _ => {
                     self.give_page(at)?;
@@ -189,7 +190,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn give_block(&mut self, leaf: &Leaf) -> Result<(), Errno> {
+    /// Gives up a part of a block, or all of it.
+    fn give_part(&mut self, leaf: &Leaf, gfn: Gfn, pages: Pages) -> Result<(), Errno> {
         match leaf.page_type() {
             PageType::Ram | PageType::RamRo => {}
             PageType::SharedXen => return Err(Errno::EBUSY),
@@ -199,7 +201,7 @@ impl<'a> Batch<'a> {
         let ram = self.ram_given();
         let waiting = &mut *self.waiting;
         self.edit
-            .unmap(leaf.gfn(), leaf.size().pages(), |unmapped| {
+            .unmap(gfn, pages, |unmapped| {
                 waiting.note(unmapped.peek(), ram);
             })
             .map_err(errno)

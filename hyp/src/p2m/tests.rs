@@ -67,6 +67,26 @@ fn a_block_is_mapped_given_and_freed_whole() {
 }
 
 #[test]
+fn an_extent_of_a_larger_block_is_given_by_blocks() {
+    machine(64);
+    let guest = guest(1, 20_000);
+    let free = memory().free_count();
+    for block in 0..16 {
+        guest.populate(block << 9, 9);
+    }
+    let p2m = &guest.domain.p2m;
+    assert_eq!(p2m.edit(|batch| batch.give(gfn(0x400), 11)), Ok(()), "four blocks at once");
+    assert_eq!((p2m.statistics().blocks_2m, p2m.statistics().splits), (12, 0));
+    assert_eq!(p2m.edit(|batch| batch.give(gfn(0x1008), 3)), Ok(()), "a part of one");
+    assert_eq!((p2m.statistics().blocks_2m, p2m.statistics().pages_4k), (11, 504));
+    assert_eq!(guest.domain.pages.current(), Pages::new(12 * 512 - 8));
+    assert_eq!(p2m.edit(|batch| batch.give(gfn(0x1000), 3)), Ok(()));
+    assert_eq!(p2m.edit(|batch| batch.give(gfn(0), 10)), Ok(()));
+    drop(guest);
+    assert!(memory().free_count() > free);
+}
+
+#[test]
 fn a_page_that_another_uses_stays_until_he_is_done() {
     machine(16);
     let (owner, user) = (guest(101, 10), guest(102, 10));
