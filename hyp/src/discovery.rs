@@ -45,7 +45,7 @@ pub const TIMER: [&str; 2] = ["arm,armv8-timer", "arm,armv7-timer"];
 pub const UART: [&str; 2] = ["arm,pl011", "arm,sbsa-uart"];
 
 /// Text in an error: a path or a list, cut where it gets too long.
-pub type Text = ArrayString<120>;
+pub type Text = ArrayString<100>;
 
 /// `value` as text, cut at the capacity.
 pub(crate) fn text(value: impl fmt::Display) -> Text {
@@ -88,8 +88,8 @@ pub enum DiscoveryError {
     TooMany(&'static str),
     /// The path or alias chosen for the console leads nowhere.
     NoSuchUart(Text),
-    /// What is at that path is no UART with a driver: path and `compatible`.
-    UnknownUart(Text, Text),
+    /// What is at that path is no UART with a driver; holds both.
+    UnknownUart(Text),
 }
 
 impl fmt::Display for DiscoveryError {
@@ -112,8 +112,8 @@ impl fmt::Display for DiscoveryError {
             }
             Self::TooMany(what) => write!(f, "the device tree has too many {what}"),
             Self::NoSuchUart(path) => write!(f, "console: no device tree node or alias '{path}'"),
-            Self::UnknownUart(path, kind) => {
-                write!(f, "console: {path} is '{kind}'; known are ")?;
+            Self::UnknownUart(what) => {
+                write!(f, "console: {what}; known are ")?;
                 list(f, UART.iter())
             }
         }
@@ -204,6 +204,7 @@ pub struct Psci {
 
 /// The interrupt controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and no heap to box it on")]
 pub enum Gic {
     /// GICv2 with virtualization extensions (IHI 0048B).
     V2 {
@@ -573,7 +574,7 @@ pub fn uart(tree: &DeviceTree<'_>, path: Option<&str>) -> Result<Option<Pl011>, 
     let read = |node: &Node<'_, '_>| {
         if !node.is_compatible(&UART) {
             let kind = node.compatible().next().unwrap_or("");
-            return Err(DiscoveryError::UnknownUart(text(node), text(kind)));
+            return Err(DiscoveryError::UnknownUart(text(format_args!("{node} is '{kind}'"))));
         }
         let registers = node.reg().first().copied().filter(|registers| !registers.is_empty());
         let clock = node.cell("clock-frequency").or_else(|| {

@@ -343,7 +343,7 @@ fn crc32(sum: u32, bytes: &[u8]) -> u32 {
             let mut value = index as u32;
             let mut bit = 0;
             while bit < 8 {
-                value = value >> 1 ^ (value & 1) * 0xedb8_8320;
+                value = (value >> 1) ^ ((value & 1) * 0xedb8_8320);
                 bit += 1;
             }
             table[index] = value;
@@ -351,7 +351,7 @@ fn crc32(sum: u32, bytes: &[u8]) -> u32 {
         }
         table
     };
-    bytes.iter().fold(sum, |sum, &byte| sum >> 8 ^ TABLE[(sum as u8 ^ byte) as usize])
+    bytes.iter().fold(sum, |sum, &byte| (sum >> 8) ^ TABLE[(sum as u8 ^ byte) as usize])
 }
 
 #[cfg(test)]
@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     fn image(length: usize) -> Vec<u8> {
-        let mut image: Vec<u8> = (0..length).map(|at| (at * at >> 7) as u8).collect();
+        let mut image: Vec<u8> = (0..length).map(|at| ((at * at) >> 7) as u8).collect();
         image[..64].fill(0);
         image[..2].copy_from_slice(b"MZ");
         image[8..16].copy_from_slice(&0x8_0000u64.to_le_bytes());

@@ -336,13 +336,12 @@ fn property(name: &str, value: &[u8], open: &mut [Open]) -> Result<(), fn(usize)
                 return Err(DtbError::Cells);
             }
         }
-        "reg" => {
+        "reg"
             if parents
                 .last()
-                .is_some_and(|parent| parent.address_cells == Some(0) && parent.size_cells == Some(0))
-            {
-                return Err(DtbError::EmptyReg);
-            }
+                .is_some_and(|parent| (parent.address_cells, parent.size_cells) == (Some(0), Some(0))) =>
+        {
+            return Err(DtbError::EmptyReg);
         }
         _ => {}
     }

@@ -139,7 +139,7 @@ pub fn choose(free: &[PaRange], total: u64, amount: u64, sizes: &Sizes) -> Resul
     let sum: u64 = pieces.iter().map(PaRange::size).sum();
     let available = available(sum);
     // An amount near the top of the number range is too much in any case.
-    let asked = amount.checked_next_multiple_of(GRANULE).unwrap_or(u64::MAX & !(GRANULE - 1));
+    let asked = amount.checked_next_multiple_of(GRANULE).unwrap_or(!(GRANULE - 1));
     if asked > available {
         return Err(LayoutError::TooMuch { asked, available, total });
     }

@@ -323,7 +323,7 @@ fn refusals_keep_their_figures() {
 
 /// An arm64 `Image` of `size` bytes that takes a page more.
 fn image(size: usize) -> Vec<u8> {
-    let mut image: Vec<u8> = (0..size).map(|at| (at * 7 >> 3) as u8).collect();
+    let mut image: Vec<u8> = (0..size).map(|at| ((at * 7) >> 3) as u8).collect();
     image[..64].fill(0);
     image[16..24].copy_from_slice(&(size as u64 + 0x1000).to_le_bytes());
     image[56..60].copy_from_slice(b"ARM\x64");

@@ -158,7 +158,8 @@ impl Builder<'_> {
         let mut copy = DeviceTreeNode::new_unchecked(node.name());
         let is_chosen = path == "/chosen";
         for (name, value) in node.properties() {
-            if !self.refers_to_dropped(name, value) && !(is_chosen && is_of_the_loader(name)) {
+            let is_left_out = self.refers_to_dropped(name, value) || (is_chosen && is_of_the_loader(name));
+            if !is_left_out {
                 set(&mut copy, name, value);
             }
         }
