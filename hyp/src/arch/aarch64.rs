@@ -3,6 +3,7 @@
 //! The items named at the end are those that `arch/fake.rs` has too.
 
 mod boot;
+mod copy;
 mod el2_map;
 mod entry;
 mod errata;
