@@ -2,6 +2,7 @@
 //!
 //! The items named at the end are those that `arch/fake.rs` has too.
 
+mod aarch32;
 mod boot;
 mod copy;
 mod el2_map;

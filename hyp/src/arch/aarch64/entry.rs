@@ -37,6 +37,7 @@ _head:
 
 primary_start:
     msr     daifset, #0xf
+    msr     spsel, #1
     mov     x19, x0
     mrs     x20, CurrentEL
     lsr     x20, x20, #2
@@ -44,13 +45,9 @@ primary_start:
     adrp    x0, boot_stack_top
     add     x0, x0, :lo12:boot_stack_top
     mov     sp, x0
-    // The firmware may have left EL2's MMU or caches on; the Image protocol says off, so only make it certain.
     cmp     x20, #2
     b.ne    1f
-    mov     x0, #{sctlr_off_lo}
-    movk    x0, #{sctlr_off_hi}, lsl #16
-    msr     sctlr_el2, x0
-    isb
+    bl      reset_el2
 1:  adrp    x0, __bss_start
     add     x0, x0, :lo12:__bss_start
     adrp    x1, __image_end
@@ -100,6 +97,24 @@ primary_start:
 8:  wfe
     b       8b
 
+// What EL2 must not inherit, before anything depends on it. HCR_EL2 first: its E2H, UNKNOWN after a reset, changes what
+// other registers mean (DDI 0487 D19.2.48). The firmware may have left EL2's MMU or caches on; the Image protocol says
+// off, so only make it certain. TPIDR_EL2 = 0 tells the vectors that there is no stack to report a crash on yet.
+// Clobbers x0.
+reset_el2:
+    mov     x0, #{hcr_rw}
+    msr     hcr_el2, x0
+    isb
+    mov     x0, #{sctlr_off_lo}
+    movk    x0, #{sctlr_off_hi}, lsl #16
+    msr     sctlr_el2, x0
+    msr     tpidr_el2, xzr
+    adrp    x0, vectors
+    add     x0, x0, :lo12:vectors
+    msr     vbar_el2, x0
+    isb
+    ret
+
 // enable_mmu(x0 = TTBR0_EL2): the page of this code is mapped to itself. Clobbers x1, x2.
     .global enable_mmu
 enable_mmu:
@@ -145,13 +160,11 @@ switch_tables:
     .global secondary_start
 secondary_start:
     msr     daifset, #0xf
+    msr     spsel, #1
     mrs     x20, CurrentEL
     cmp     x20, #8
     b.ne    9f
-    mov     x0, #{sctlr_off_lo}
-    movk    x0, #{sctlr_off_hi}, lsl #16
-    msr     sctlr_el2, x0
-    isb
+    bl      reset_el2
     adrp    x19, secondary_boot
     add     x19, x19, :lo12:secondary_boot
     ldr     x0, [x19]                       // TTBR0_EL2
@@ -182,6 +195,7 @@ secondary_start:
     .space  {boot_stack}
 boot_stack_top:
 "#,
+    hcr_rw = const super::sysreg::hcr::RW,
     sctlr_off_lo = const SCTLR_EL2_OFF & 0xffff,
     sctlr_off_hi = const SCTLR_EL2_OFF >> 16,
     sctlr_on_lo = const SCTLR_EL2_ON & 0xffff,

@@ -1,11 +1,39 @@
 //! Exceptions that Nacelle raises in a guest: undefined instruction, external abort.
 //!
-//! As hardware would at EL1 (DDI 0487 D1.3): state to ELR_EL1, SPSR_EL1, ESR_EL1, FAR_EL1; then the vector.
+//! As hardware would at EL1 (DDI 0487 D1.3): state to ELR_EL1, SPSR_EL1, ESR_EL1, FAR_EL1; then the vector, with the PSTATE
+//! that an exception starts with.
 
 use super::sysreg::{read_sysreg, write_sysreg};
 
+/// D, A, I, F set; EL1 with its own stack pointer.
 const PSTATE_EL1H_MASKED: u64 = 0x3c5;
 const IL: u64 = 1 << 25;
+
+/// PSTATE after an exception to EL1 from a state with `spsr` (DDI 0487 D1.3.1): condition flags and DIT stay; UAO, BTYPE, SS,
+/// IL are 0; PAN is set, or stays where SCTLR_EL1.SPAN says so; SSBS is SCTLR_EL1.DSSBS.
+fn pstate_at_entry(spsr: u64, sctlr: u64) -> u64 {
+    const FLAGS: u64 = 0xf << 28;
+    const DIT: u64 = 1 << 24;
+    const AARCH32: u64 = 1 << 4;
+    const AARCH32_DIT: u64 = 1 << 21;
+    const PAN: u64 = 1 << 22;
+    const SSBS: u64 = 1 << 12;
+    const SPAN: u64 = 1 << 23;
+    const DSSBS: u64 = 1 << 44;
+    let mut pstate = PSTATE_EL1H_MASKED | spsr & (FLAGS | PAN);
+    let dit = if spsr & AARCH32 != 0 { AARCH32_DIT } else { DIT };
+    if spsr & dit != 0 {
+        pstate |= DIT;
+    }
+    // FEAT_PAN: ID_AA64MMFR1_EL1 23:20. Without it SPAN is RES1, but a guest may have written 0.
+    if sctlr & SPAN == 0 && read_sysreg!("id_aa64mmfr1_el1") >> 20 & 0xf != 0 {
+        pstate |= PAN;
+    }
+    if sctlr & DSSBS != 0 {
+        pstate |= SSBS;
+    }
+    pstate
+}
 
 fn enter_el1(syndrome: u64) {
     let spsr = read_sysreg!("spsr_el2");
@@ -22,7 +50,7 @@ fn enter_el1(syndrome: u64) {
         write_sysreg!("spsr_el1", spsr);
         write_sysreg!("esr_el1", syndrome);
         write_sysreg!("elr_el2", read_sysreg!("vbar_el1").wrapping_add(vector));
-        write_sysreg!("spsr_el2", PSTATE_EL1H_MASKED);
+        write_sysreg!("spsr_el2", pstate_at_entry(spsr, read_sysreg!("sctlr_el1")));
     }
 }
 
@@ -30,9 +58,10 @@ fn is_from_el0() -> bool {
     matches!(read_sysreg!("spsr_el2") & 0x1f, 0b00000 | 0b10000..)
 }
 
-/// Undefined instruction (EC 0): what trapped does not exist for the guest. `esr` gives the instruction's length.
-pub fn undefined(esr: u64) {
-    enter_el1(esr & IL);
+/// Undefined instruction (EC 0): the one at ELR_EL2 does not exist for the guest. ESR_EL1.IL is 1 with that class, whatever
+/// the instruction's length (DDI 0487 D19.2.37).
+pub fn undefined() {
+    enter_el1(IL);
 }
 
 /// Synchronous external abort at `far`: nothing is there. `data` tells a data access from an instruction fetch.

@@ -15,7 +15,7 @@ use crate::vcpu::{VcpuId, request};
 use crate::{event, keys, sched, vgic};
 
 use super::percpu::{self, Loaded};
-use super::{timer, uart};
+use super::{panic, power, timer, uart};
 
 /// The SGI that makes a CPU look at its requests.
 const KICK: Option<IntId> = IntId::sgi(0);
@@ -101,6 +101,19 @@ pub fn kick(cpu: CpuId) {
     }
 }
 
+/// Makes all other CPUs leave their guests; for a panic, after which they find it in [`serve`].
+pub fn kick_others() {
+    let Some(gic) = GIC.get() else { return };
+    let own = percpu::this().id();
+    for (index, target) in TARGETS.iter().enumerate() {
+        if index != own.index()
+            && let (Some(target), Some(intid)) = (target.get(), KICK)
+        {
+            gic.send_sgi(*target, intid);
+        }
+    }
+}
+
 /// Gives an SPI of the machine to the control domain, under its own number; the guest enables it when it likes.
 pub fn route_to_control(domain: &Domain, intid: IntId, trigger: Trigger) -> bool {
     let gic = physical();
@@ -163,7 +176,9 @@ pub fn serve() -> bool {
     let Some(lines) = LINES.get() else { return false };
     let cpu = percpu::this();
     if intid == lines.virtual_timer {
-        match cpu.loaded() {
+        // ENABLE, ISTATUS and not IMASK: the line is up, so it is the loaded vCPU's timer that raised it.
+        let is_up = super::sysreg::read_sysreg!("cntv_ctl_el0") & 7 == 5;
+        match cpu.loaded().filter(|_| is_up) {
             Some(loaded) => {
                 // Stays active at the physical GIC until the guest deactivates it through its list register.
                 let kicks = loaded.domain.vgic.lock().inject_current(
@@ -174,7 +189,7 @@ pub fn serve() -> bool {
                 vgic::deliver(&loaded.domain, kicks);
                 sched::wake(&loaded.vcpu);
             }
-            // Its vCPU left and the timer was stopped; the line fell too late.
+            // Its vCPU left, or stopped the timer, while the interrupt was on its way.
             None => gic.deactivate_acknowledged(acknowledged),
         }
         return true;
@@ -197,7 +212,11 @@ pub fn serve() -> bool {
         }
     } else if Some(intid) == lines.uart {
         receive();
-    } else if !intid.is_sgi() {
+    } else if intid.is_sgi() {
+        if panic::is_panicking() {
+            power::stop_this_cpu();
+        }
+    } else {
         log::warn!("interrupt {} is nobody's: disabled", intid.get());
         gic.disable(intid);
     }

@@ -5,17 +5,37 @@ use stage2::Ipa;
 use crate::arch::Access;
 use crate::console::GUEST;
 
+use super::errata;
 use super::percpu::Loaded;
 use super::sysreg::{read_sysreg, write_sysreg};
 use super::vectors::Context;
 use super::{inject, irq, trap};
+
+/// Whether an abort is one of stage 2's translation: address size, translation, access flag or permission (fault status
+/// 0b00xxxx, DDI 0487 D19.2.37).
+fn is_translation_abort(esr: u64) -> bool {
+    esr & 0x30 == 0
+}
+
+/// Any other abort that reaches EL2: TLB conflict, unsupported atomic access, lockdown.
+#[cold]
+fn other_abort(loaded: &Loaded, far: u64, esr: u64, data: bool, is_write: bool) {
+    const TLB_CONFLICT: u64 = 0x30;
+    if esr & 0x3f == TLB_CONFLICT {
+        // SAFETY: drops the guest's translations of both stages here, the conflicting ones among them; they are found again.
+        unsafe { core::arch::asm!("tlbi vmalls12e1", "dsb nsh", "isb", options(nostack)) };
+        return;
+    }
+    log::warn!(target: GUEST, "{} v{}: abort at VA {far:#x}, ESR {esr:#x}", loaded.domain.id, loaded.vcpu.id.get());
+    inject::external_abort(far, data, is_write);
+}
 
 /// The faulting IPA. HPFAR_EL2 is valid for translation, access-flag and address-size faults, and for faults on a
 /// stage 1 walk (DDI 0487 D19.2.61); for permission faults stage 1 is asked.
 fn fault_ipa(far: u64, esr: u64) -> Option<Ipa> {
     const PERMISSION: u64 = 0b0011_00;
     const S1PTW: u64 = 1 << 7;
-    if esr & 0x3c == PERMISSION && esr & S1PTW == 0 {
+    if esr & S1PTW == 0 && (esr & 0x3c == PERMISSION || errata::may_hide_stage1_fault(read_sysreg!("midr_el1"))) {
         let guest_par = read_sysreg!("par_el1");
         // SAFETY: a stage 1 translation as EL1 would read; changes PAR_EL1 only.
         unsafe { core::arch::asm!("at s1e1r, {}", "isb", in(reg) far, options(nostack)) };
@@ -33,6 +53,9 @@ pub fn data_abort(loaded: &Loaded, ctx: &mut Context, esr: u64) {
     const WNR: u64 = 1 << 6;
     let far = read_sysreg!("far_el2");
     let is_write = esr & WNR != 0;
+    if !is_translation_abort(esr) {
+        return other_abort(loaded, far, esr, true, is_write);
+    }
     let Some(ipa) = fault_ipa(far, esr) else {
         // Stage 1 changed under us: let the guest try again.
         return;
@@ -78,6 +101,9 @@ fn extend(value: u64, width: u8, esr: u64) -> u64 {
 /// Handles an instruction abort from the guest (EC 0x20).
 pub fn instruction_abort(loaded: &Loaded, esr: u64) {
     let far = read_sysreg!("far_el2");
+    if !is_translation_abort(esr) {
+        return other_abort(loaded, far, esr, false, false);
+    }
     let Some(ipa) = fault_ipa(far, esr) else { return };
     if loaded.domain.p2m.allows_execution(ipa.gfn()) {
         return;

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::console::Emergency;
 
-use super::{el2_map, percpu, power, symbols, sysreg::read_sysreg};
+use super::{el2_map, irq, percpu, power, symbols, sysreg::read_sysreg};
 
 static PANICKING: AtomicBool = AtomicBool::new(false);
 static REBOOT: AtomicBool = AtomicBool::new(true);
@@ -31,6 +31,11 @@ pub struct Frame {
     vector: u64,
     sp: u64,
     _align: u64,
+}
+
+/// Whether some CPU has panicked: no other runs a guest any more.
+pub fn is_panicking() -> bool {
+    PANICKING.load(Ordering::Relaxed)
 }
 
 fn backtrace(out: &mut Emergency, mut frame: u64) {
@@ -74,6 +79,9 @@ fn begin() -> Emergency {
     if PANICKING.swap(true, Ordering::AcqRel) {
         // A second CPU, or a panic within this: one report is enough.
         power::stop_this_cpu();
+    }
+    if percpu::is_initialised() {
+        irq::kick_others();
     }
     let mut out = Emergency;
     let _ = writeln!(out, "(XEN)\n(XEN) ****************************************");

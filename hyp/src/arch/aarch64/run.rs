@@ -17,6 +17,7 @@ use crate::timer as deadlines;
 use crate::vcpu::{Vcpu, request};
 
 use super::percpu::{self, Loaded};
+use super::sysreg::isb;
 use super::trap::Departure;
 use super::vectors::{self, EXIT_IRQ, EXIT_REQUESTED, EXIT_SERROR};
 use super::{inject, irq, timer, tlb};
@@ -171,7 +172,8 @@ fn unload() {
 fn idle() {
     let cpu = percpu::this();
     // Interrupts are masked, so one that comes between this check and the WFI is still pending there and ends it
-    // (DDI 0487 D1.6.2).
+    // (DDI 0487 D1.6.2). The isb lets ISR_EL1 show what is pending now.
+    isb();
     if !sched::must_reschedule(cpu.id()) && !irq::interrupt_pending() {
         // SAFETY: waits; the dsb lets earlier stores complete first, as the architecture asks before WFI.
         unsafe { core::arch::asm!("dsb sy", "wfi", options(nostack)) };

@@ -64,15 +64,16 @@ pub mod hcr {
     pub const TIDCP: u64 = 1 << 20;
     /// Auxiliary control registers trap.
     pub const TACR: u64 = 1 << 21;
-    /// Set/way cache maintenance traps.
-    pub const TSW: u64 = 1 << 22;
     /// EL1 is AArch64.
     pub const RW: u64 = 1 << 31;
+    /// LORegion registers trap (FEAT_LOR).
+    pub const TLOR: u64 = 1 << 35;
     /// Error record registers trap (FEAT_RAS).
     pub const TERR: u64 = 1 << 36;
 
-    /// For every guest.
-    pub const GUEST: u64 = VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TWI | TID3 | TSC | TIDCP | TACR | TSW
-        | RW
+    /// For every guest. Not TSW: a set/way operation really does what it says, on the CPU it runs on (SWIO makes an
+    /// invalidation clean, too), which is what a guest that turns its caches off needs; see docs/hardware.md. Bits of
+    /// features that must stay off are 0: API and APK (pointer authentication traps), ATA (tags), EnSCXT, FIEN, NV.
+    pub const GUEST: u64 = VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TWI | TID3 | TSC | TIDCP | TACR | RW | TLOR
         | TERR;
 }

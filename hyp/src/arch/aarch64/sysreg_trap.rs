@@ -22,15 +22,22 @@ const CNTP_TVAL_EL0: u64 = name(3, 3, 14, 2, 0);
 const CNTP_CTL_EL0: u64 = name(3, 3, 14, 2, 1);
 const CNTP_CVAL_EL0: u64 = name(3, 3, 14, 2, 2);
 const ACTLR_EL1: u64 = name(3, 0, 1, 0, 1);
+const OSDTRRX_EL1: u64 = name(2, 0, 0, 0, 2);
+const MDCCINT_EL1: u64 = name(2, 0, 0, 2, 0);
 const MDSCR_EL1: u64 = name(2, 0, 0, 2, 2);
+const OSDTRTX_EL1: u64 = name(2, 0, 0, 3, 2);
+const OSECCR_EL1: u64 = name(2, 0, 0, 6, 2);
+const MDRAR_EL1: u64 = name(2, 0, 1, 0, 0);
 const OSLAR_EL1: u64 = name(2, 0, 1, 0, 4);
 const OSLSR_EL1: u64 = name(2, 0, 1, 1, 4);
 const OSDLR_EL1: u64 = name(2, 0, 1, 3, 4);
 const DBGPRCR_EL1: u64 = name(2, 0, 1, 4, 4);
+const DBGCLAIMSET_EL1: u64 = name(2, 0, 7, 8, 6);
+const DBGCLAIMCLR_EL1: u64 = name(2, 0, 7, 9, 6);
+const DBGAUTHSTATUS_EL1: u64 = name(2, 0, 7, 14, 6);
 const MDCCSR_EL0: u64 = name(2, 3, 0, 1, 0);
-const DC_ISW: u64 = name(1, 0, 7, 6, 2);
-const DC_CSW: u64 = name(1, 0, 7, 10, 2);
-const DC_CISW: u64 = name(1, 0, 7, 14, 2);
+const DBGDTR_EL0: u64 = name(2, 3, 0, 4, 0);
+const DBGDTRRX_EL0: u64 = name(2, 3, 0, 5, 0);
 
 /// What an access amounts to.
 enum Access {
@@ -84,11 +91,11 @@ pub fn trap(loaded: &Loaded, ctx: &mut Context, esr: u64) {
         ACTLR_EL1 => Access::Value(read_sysreg!("actlr_el1")),
         // Self-hosted debug is not virtualised: monitors off, OS lock implemented and open, no breakpoints that stop.
         OSLSR_EL1 => Access::Value(1 << 3),
-        MDSCR_EL1 | OSLAR_EL1 | OSDLR_EL1 | DBGPRCR_EL1 | MDCCSR_EL0 => Access::Value(0),
+        MDSCR_EL1 | OSLAR_EL1 | OSDLR_EL1 | DBGPRCR_EL1 | MDRAR_EL1 | DBGCLAIMSET_EL1 | DBGCLAIMCLR_EL1
+        | DBGAUTHSTATUS_EL1 => Access::Value(0),
+        // The debug communications channel: nobody is at the other end.
+        MDCCINT_EL1 | MDCCSR_EL0 | DBGDTR_EL0 | DBGDTRRX_EL0 | OSDTRRX_EL1 | OSDTRTX_EL1 | OSECCR_EL1 => Access::Value(0),
         _ if is_debug_pair(register) => Access::Value(0),
-        // Set/way maintenance means nothing when a guest's memory may move between CPUs; with SWIO, and memory that all
-        // CPUs share coherently, ignoring it keeps the guest correct. Guests are told so (docs/support.md).
-        DC_ISW | DC_CSW | DC_CISW => Access::Done,
         _ => match id_registers::read(register) {
             Some(value) if is_read => Access::Value(value),
             // PMU, RAS records, implementation-defined and whatever else the ID registers deny.
@@ -100,7 +107,7 @@ pub fn trap(loaded: &Loaded, ctx: &mut Context, esr: u64) {
             log::debug!(target: crate::console::GUEST, "{} v{}: {} of an absent system register, ISS {:#x} at {:#x}",
                 loaded.domain.id, loaded.vcpu.id.get(), if is_read { "read" } else { "write" }, esr & 0x1ff_ffff,
                 read_sysreg!("elr_el2"));
-            inject::undefined(esr);
+            inject::undefined();
         }
         Access::Value(result) if is_read => {
             if rt != 31 {

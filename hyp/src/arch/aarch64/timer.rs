@@ -31,6 +31,8 @@ impl Programme {
             write_sysreg!("cnthp_cval_el2", when);
             write_sysreg!("cnthp_ctl_el2", if when == u64::MAX { 0 } else { ENABLE });
         }
+        // The line follows before the GIC looks at it again: at a deactivation, or a WFI.
+        super::sysreg::isb();
     }
 }
 
@@ -92,8 +94,8 @@ pub enum Register {
 
 /// Reads one, as the guest would.
 pub fn read_physical(loaded: &Loaded, register: Register) -> u64 {
-    // SAFETY: loaded here; the run loop holds no reference to the registers while traps are handled.
-    let timer = unsafe { loaded.vcpu.arch.machine() }.ptimer;
+    // SAFETY: loaded here, so only this CPU reaches it, and nothing else refers to the timer while traps are handled.
+    let timer = unsafe { *loaded.vcpu.arch.physical_timer() };
     let now = now().get();
     match register {
         Register::Cval => timer.cval,
@@ -109,7 +111,7 @@ pub fn read_physical(loaded: &Loaded, register: Register) -> u64 {
 /// Writes one, as the guest would.
 pub fn write_physical(loaded: &Loaded, register: Register, value: u64) {
     // SAFETY: as in `read_physical`.
-    let timer = &mut unsafe { loaded.vcpu.arch.machine() }.ptimer;
+    let timer = unsafe { &mut *loaded.vcpu.arch.physical_timer() };
     match register {
         Register::Cval => timer.cval = value,
         Register::Tval => timer.cval = now().get().wrapping_add(i64::from(value as i32) as u64),

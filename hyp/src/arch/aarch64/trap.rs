@@ -9,7 +9,7 @@ use crate::{psci, sched};
 use super::percpu::{self, Loaded};
 use super::sysreg::{read_sysreg, write_sysreg};
 use super::vectors::{Context, EXIT_REQUESTED};
-use super::{inject, irq, mmio, run, sysreg_trap};
+use super::{aarch32, inject, irq, mmio, run, sysreg_trap};
 
 /// Why the run loop must look at a vCPU that asked to leave the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Departure {
 /// Exception classes of ESR_EL2 that a guest can cause here (DDI 0487 D19.2.37).
 mod ec {
     pub const WFX: u64 = 0x01;
+    /// MCR, MCRR, LDC and VMRS of AArch32 to coprocessors 10, 14 and 15.
+    pub const AARCH32: [u64; 6] = [0x03, 0x04, 0x05, 0x06, 0x08, 0x0c];
     pub const FP: u64 = 0x07;
     pub const HVC64: u64 = 0x16;
     pub const SMC64: u64 = 0x17;
@@ -37,12 +39,20 @@ mod ec {
     pub const DATA_ABORT: u64 = 0x24;
 }
 
-/// Moves the guest past the instruction that trapped (an A64 one, or a 32-bit A32 one by ESR_EL2.IL).
+/// Moves the guest past the instruction that trapped (4 bytes, or 2 by ESR_EL2.IL), which PSTATE then shows as done: BTYPE
+/// is 0 (DDI 0487 D8.4.4.1), an IT block advances.
 #[inline]
 pub fn skip_instruction(esr: u64) {
+    const BTYPE: u64 = 3 << 10;
     let length = if esr & 1 << 25 != 0 { 4 } else { 2 };
     // SAFETY: ELR_EL2 is where the guest continues; it affects only the guest.
     unsafe { write_sysreg!("elr_el2", read_sysreg!("elr_el2").wrapping_add(length)) };
+    let spsr = read_sysreg!("spsr_el2");
+    if spsr & (BTYPE | aarch32::AARCH32) != 0 {
+        let after = if spsr & aarch32::AARCH32 != 0 { aarch32::advance_it(spsr) } else { spsr & !BTYPE };
+        // SAFETY: the guest's PSTATE; it affects only the guest.
+        unsafe { write_sysreg!("spsr_el2", after) };
+    }
 }
 
 /// Ends a trap: straight back to the guest unless somebody asked for more than interrupts.
@@ -108,15 +118,16 @@ extern "C" fn on_trap(ctx: &mut Context, esr: u64) -> u64 {
             };
         }
         ec::FP => {
-            // SAFETY: the vCPU is loaded here, and the run loop holds no reference to its registers while it runs.
-            unsafe { loaded.vcpu.arch.machine() }.enable_fp();
+            // SAFETY: the vCPU is loaded here, and while it runs only `ctx` refers to its registers.
+            unsafe { loaded.vcpu.arch.enable_fp() };
         }
         class @ (ec::HVC64 | ec::SMC64) => {
-            // SMCCC wants `#0`; Xen's tag took the short way in vectors.rs. A trapped SMC must be stepped over.
-            if class == ec::SMC64 {
-                skip_instruction(esr);
-            }
+            // SMCCC wants `#0`; Xen's tag took the short way in vectors.rs. The return address of an HVC is behind it, that
+            // of a trapped SMC is its own.
             if esr & 0xffff == 0 {
+                if class == ec::SMC64 {
+                    skip_instruction(esr);
+                }
                 let args = [ctx.x[0], ctx.x[1], ctx.x[2], ctx.x[3]];
                 match psci::call(&Caller { domain: &loaded.domain, vcpu: &loaded.vcpu }, args) {
                     psci::Answer::Return(value) => ctx.x[0] = value,
@@ -127,8 +138,15 @@ extern "C" fn on_trap(ctx: &mut Context, esr: u64) -> u64 {
                     psci::Answer::Gone => return leave(Departure::Off),
                 }
             } else {
-                inject::undefined(esr);
+                if class == ec::HVC64 {
+                    // SAFETY: back to the hvc, which is what is undefined; affects only the guest.
+                    unsafe { write_sysreg!("elr_el2", read_sysreg!("elr_el2").wrapping_sub(4)) };
+                }
+                inject::undefined();
             }
+        }
+        class if ec::AARCH32.contains(&class) && !aarch32::condition_holds(esr, read_sysreg!("spsr_el2")) => {
+            skip_instruction(esr);
         }
         ec::INSTRUCTION_ABORT => mmio::instruction_abort(loaded, esr),
         // Everything else (AArch32 traps, SVE, SME, pointer authentication, …) is a feature that the ID registers do
@@ -136,7 +154,7 @@ extern "C" fn on_trap(ctx: &mut Context, esr: u64) -> u64 {
         class => {
             log::debug!(target: crate::console::GUEST, "{} v{}: trap of class {class:#04x} at {:#x}",
                 loaded.domain.id, loaded.vcpu.id.get(), read_sysreg!("elr_el2"));
-            inject::undefined(esr);
+            inject::undefined();
         }
     }
     finish(loaded)

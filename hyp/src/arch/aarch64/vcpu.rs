@@ -52,7 +52,6 @@ macro_rules! el1_registers {
 
 el1_registers! {
     sctlr = "sctlr_el1";
-    actlr = "actlr_el1";
     cpacr = "cpacr_el1";
     ttbr0 = "ttbr0_el1";
     ttbr1 = "ttbr1_el1";
@@ -127,8 +126,9 @@ impl FpRegisters {
     }
 }
 
-/// CPTR_EL2 without VHE (DDI 0487 D19.2.34): RES1 bits; TZ and TSM keep SVE and SME away.
-const CPTR_BASE: u64 = 0x33ff | 1 << 8 | 1 << 12;
+/// CPTR_EL2 without VHE (DDI 0487 D19.2.34): RES1 bits; TZ, TSM, TTA and TAM keep SVE, SME, trace and activity monitors
+/// away.
+const CPTR_BASE: u64 = 0x22ff | 1 << 8 | 1 << 12 | 1 << 20 | 1 << 30;
 /// CPTR_EL2.TCPAC: not set, a guest owns CPACR_EL1. CPTR_EL2.TFP: FP and SIMD trap.
 const CPTR_TFP: u64 = 1 << 10;
 
@@ -168,6 +168,8 @@ pub struct Machine {
     pub vmpidr: u64,
     /// VPIDR_EL2.
     pub vpidr: u64,
+    /// HCR_EL2.VSE, while not loaded: a virtual SError that it has not taken yet.
+    virtual_serror: u64,
     /// The GIC CPU interface's virtual half and list registers, while not loaded.
     pub gic: super::irq::VirtualInterface,
 }
@@ -196,6 +198,7 @@ impl VcpuState {
                 counter_offset,
                 vmpidr,
                 vpidr: read_sysreg!("midr_el1"),
+                virtual_serror: 0,
                 gic: super::irq::VirtualInterface::new(),
             }),
         }
@@ -233,6 +236,31 @@ impl VcpuState {
         machine.el1 = El1Registers { sctlr: SCTLR_EL1_RESET, ..El1Registers::default() };
         machine.vtimer = VirtualTimer::default();
         machine.ptimer = PhysicalTimer::default();
+        machine.virtual_serror = 0;
+    }
+
+    /// The emulated physical timer. The pointer is to a field that the registers in [`context`](Self::context), which are
+    /// borrowed while a trap is handled, do not overlap.
+    pub fn physical_timer(&self) -> *mut PhysicalTimer {
+        // SAFETY: no reference is made; the field lies within the cell.
+        unsafe { &raw mut (*self.machine.get()).ptimer }
+    }
+
+    /// Gives the guest FP and SIMD, on its first use since it was loaded.
+    ///
+    /// # Safety
+    /// The caller is the CPU on which the vCPU is loaded; of its registers, only the [`Context`] is borrowed.
+    pub unsafe fn enable_fp(&self) {
+        // SAFETY: stops trapping FP; takes effect for the loads after the isb.
+        unsafe { write_sysreg!("cptr_el2", CPTR_BASE) };
+        isb();
+        // SAFETY: the caller's promise; these two fields do not overlap the `Context`.
+        let (fp, fp_enabled) = unsafe {
+            let machine = self.machine.get();
+            (&(*machine).fp, &mut (*machine).fp_enabled)
+        };
+        fp.load();
+        *fp_enabled = true;
     }
 }
 
@@ -253,6 +281,7 @@ impl Machine {
         // SAFETY: EL2 registers that act on EL1 and EL0 only, which run next from `enter_guest`; everything is
         // synchronised by the isb below, or by the exception return.
         unsafe {
+            write_sysreg!("hcr_el2", hcr::GUEST | self.virtual_serror);
             write_sysreg!("vmpidr_el2", self.vmpidr);
             write_sysreg!("vpidr_el2", self.vpidr);
             write_sysreg!("cntvoff_el2", self.counter_offset);
@@ -261,6 +290,10 @@ impl Machine {
             write_sysreg!("cntv_cval_el0", self.vtimer.cval);
             write_sysreg!("cntv_ctl_el0", self.vtimer.ctl);
         }
+        if has_ras() {
+            // SAFETY: what an ESB of the guest before left in VDISR_EL2 is not this one's to read (as DISR_EL1).
+            unsafe { write_sysreg!("s3_4_c12_c1_1", 0) };
+        }
         self.fp_enabled = false;
         isb();
     }
@@ -268,6 +301,8 @@ impl Machine {
     /// Takes the vCPU out of this CPU's registers.
     pub fn unload(&mut self) {
         self.el1.save();
+        // Cleared by hardware when the guest took it (DDI 0487 D1.3.6).
+        self.virtual_serror = read_sysreg!("hcr_el2") & hcr::VSE;
         self.vtimer.cval = read_sysreg!("cntv_cval_el0");
         self.vtimer.ctl = read_sysreg!("cntv_ctl_el0");
         // SAFETY: stops the virtual timer, so that it does not fire for somebody else.
@@ -278,18 +313,21 @@ impl Machine {
         }
         isb();
     }
-
-    /// Gives the guest FP and SIMD, on its first use since it was loaded.
-    pub fn enable_fp(&mut self) {
-        // SAFETY: stops trapping FP; takes effect for the loads after the isb.
-        unsafe { write_sysreg!("cptr_el2", CPTR_BASE) };
-        isb();
-        self.fp.load();
-        self.fp_enabled = true;
-    }
 }
 
-/// Registers of this CPU that are the same for every guest. Once per CPU.
+/// A field of an identification register (DDI 0487 D19.2).
+fn field(register: u64, shift: u32) -> u64 {
+    register >> shift & 0xf
+}
+
+/// FEAT_RAS: ID_AA64PFR0_EL1.RAS.
+#[inline]
+fn has_ras() -> bool {
+    field(read_sysreg!("id_aa64pfr0_el1"), 28) != 0
+}
+
+/// Registers of this CPU that are the same for every guest. Once per CPU. All that a guest could notice is written here or
+/// when a vCPU is loaded: EL2's registers are UNKNOWN after a reset, or what the firmware left.
 ///
 /// # Safety
 /// The CPU runs no guest yet.
@@ -302,11 +340,38 @@ pub unsafe fn init_cpu(vtcr: u64) {
         write_sysreg!("hstr_el2", 0);
         // EL1 may read the physical counter; the physical timer traps (EL1PCTEN, not EL1PCEN).
         write_sysreg!("cnthctl_el2", 1);
-        // Debug, OS lock, debug ROM and performance monitors trap (TDA, TDOSA, TDRA, TPM, TPMCR); EL2 keeps the PMU.
-        write_sysreg!("mdcr_el2", read_sysreg!("mdcr_el2") & 0x1f | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11);
+        // TPMCR, TPM: EL2 keeps the PMU, all counters (HPMN). TDA, TDOSA, TDRA: debug, OS lock, debug ROM. TPMS, TTRF:
+        // statistical profiling, trace filter (RES0 where they do not exist). E2PB, E2TB = 0: buffers are EL2's.
+        write_sysreg!("mdcr_el2", read_sysreg!("mdcr_el2") & 0x1f
+            | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 19);
+        // No monitor mode, no software step: guests cannot write it (TDA), so this is what they run with.
+        write_sysreg!("mdscr_el1", 0);
+        write_sysreg!("cptr_el2", CPTR_BASE | CPTR_TFP);
         write_sysreg!("cntp_ctl_el0", 0);
         write_sysreg!("cntv_ctl_el0", 0);
         write_sysreg!("vbar_el2", super::vectors::vectors as *const () as u64);
+    }
+    let (mmfr0, mmfr1) = (read_sysreg!("id_aa64mmfr0_el1"), read_sysreg!("id_aa64mmfr1_el1"));
+    // SAFETY: registers that exist by the ID registers, and that Linux's Documentation/arch/arm64/booting.rst makes the
+    // firmware leave to EL2; they act on guests only. At 0, fine-grained traps (FEAT_FGT) trap what is new since they came,
+    // HCRX_EL2 keeps off what needs its consent, LORegions do not exist, and a virtual SError has no syndrome.
+    unsafe {
+        if field(mmfr0, 56) != 0 {
+            write_sysreg!("s3_4_c1_c1_4", 0); // HFGRTR_EL2
+            write_sysreg!("s3_4_c1_c1_5", 0); // HFGWTR_EL2
+            write_sysreg!("s3_4_c1_c1_6", 0); // HFGITR_EL2
+            write_sysreg!("s3_4_c3_c1_4", 0); // HDFGRTR_EL2
+            write_sysreg!("s3_4_c3_c1_5", 0); // HDFGWTR_EL2
+        }
+        if field(mmfr1, 40) != 0 {
+            write_sysreg!("s3_4_c1_c2_2", 0); // HCRX_EL2
+        }
+        if field(mmfr1, 16) != 0 {
+            write_sysreg!("s3_0_c10_c4_3", 0); // LORC_EL1
+        }
+        if has_ras() {
+            write_sysreg!("s3_4_c5_c2_3", 0); // VSESR_EL2
+        }
     }
     isb();
 }
