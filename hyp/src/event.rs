@@ -25,6 +25,7 @@ use pv_abi::errno::Errno;
 use pv_abi::event_channel::{Port, Status, StatusInterdomain, StatusKind, StatusUnbound, StatusUnion};
 use pv_abi::xen::Virq;
 use spin::mutex::TicketMutexGuard;
+use stage2::Gfn;
 
 pub use channels::EventChannels;
 use channels::{Notice, VIRQS};
@@ -347,17 +348,22 @@ pub fn bind_vcpu(domain: &Domain, port: Port, vcpu: u32) -> Result<(), Errno> {
 
 /// Registers a vCPU's FIFO control block, in a page of the domain's own; the first one switches the domain to FIFO.
 /// `EINVAL` if it has one or cannot have one there.
-pub fn init_control(domain: &Domain, vcpu: u32, page: PageRef, offset: u32) -> Result<(), Errno> {
+pub fn init_control(domain: &Domain, vcpu: u32, gfn: Gfn, offset: u32) -> Result<(), Errno> {
     let vcpu = existing_vcpu(domain, vcpu)?;
     let offset = offset as usize;
     if !channels::is_control_offset(offset) {
         return Err(Errno::EINVAL);
     }
+    let page = own_page(domain, gfn)?;
     prepared(domain)?.init_control(vcpu, page, offset)
 }
 
 /// Adds a page of the domain's own to its FIFO event array. `EOPNOTSUPP` without FIFO, `ENOSPC` when it is complete.
-pub fn expand_array(domain: &Domain, page: PageRef) -> Result<(), Errno> {
+pub fn expand_array(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
+    if !domain.events.lock().is_fifo() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let page = own_page(domain, gfn)?;
     let mut channels = domain.events.lock();
     let mut upcalls = 0u128;
     let mut polled = alloc::vec::Vec::new();
@@ -374,6 +380,14 @@ pub fn expand_array(domain: &Domain, page: PageRef) -> Result<(), Errno> {
         follow_up(domain, &mut channels, port, Notice { upcall: None, poll: true });
     }
     Ok(())
+}
+
+/// A page of the domain's own memory that it may write; `EINVAL` if there is none. Not to be called with the ports locked.
+fn own_page(domain: &Domain, gfn: Gfn) -> Result<PageRef, Errno> {
+    match domain.p2m.get_ram(gfn) {
+        Ok((page, true)) => Ok(page),
+        Ok((_, false)) | Err(_) => Err(Errno::EINVAL),
+    }
 }
 
 /// Chooses the FIFO queue for a port's future events. `ENOSYS` without FIFO, `EINVAL` for a priority that is none.

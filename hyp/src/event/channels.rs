@@ -295,6 +295,11 @@ impl EventChannels {
         Ok(())
     }
 
+    /// Whether the domain uses FIFO delivery.
+    pub(super) fn is_fifo(&self) -> bool {
+        self.fifo.is_some()
+    }
+
     /// Adds a page of event words; `notice` sees what became of the events that waited for it. `EOPNOTSUPP` before
     /// [`Self::init_control`].
     pub(super) fn expand_array(

@@ -1,7 +1,9 @@
 //! `event_channel_op`: x0 is the operation, x1 the address of its structure (public header `event_channel.h`).
 #![forbid(unsafe_code)]
 
-use pv_abi::domid::DOMID_SELF;
+use alloc::sync::Arc;
+
+use pv_abi::domid::{DOMID_SELF, DomId};
 use pv_abi::errno::Errno;
 use pv_abi::event_channel::{
     AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Close, EVTCHN_FIFO_LINK_BITS, ExpandArray,
@@ -13,7 +15,6 @@ use super::{Caller, Outcome, target};
 use crate::domain::{self, Domain};
 use crate::event;
 use crate::mm::guest;
-use crate::mm::page::PageRef;
 
 /// Serves the call.
 #[inline]
@@ -43,16 +44,13 @@ fn serve(caller: &Caller<'_>, op: Op, at: u64) -> Result<(), Errno> {
         Op::AllocUnbound => {
             let mut arg: AllocUnbound = guest::read(caller, at)?;
             let domain = target(caller, arg.dom)?;
-            let remote = if arg.remote_dom == DOMID_SELF { own.id } else { arg.remote_dom };
+            let remote = existing(caller, arg.remote_dom)?.id;
             arg.port = event::alloc_unbound(&domain, remote)?;
             guest::write(caller, at, &arg)
         }
         Op::BindInterdomain => {
             let mut arg: BindInterdomain = guest::read(caller, at)?;
-            let remote = match arg.remote_dom {
-                DOMID_SELF => own.clone(),
-                id => domain::find(id).ok_or(Errno::ESRCH)?,
-            };
+            let remote = existing(caller, arg.remote_dom)?;
             arg.local_port = event::bind_interdomain(own, &remote, arg.remote_port)?;
             guest::write(caller, at, &arg)
         }
@@ -83,13 +81,13 @@ fn serve(caller: &Caller<'_>, op: Op, at: u64) -> Result<(), Errno> {
         Op::Unmask => event::unmask(own, guest::read::<Unmask>(caller, at)?.port),
         Op::InitControl => {
             let mut arg: InitControl = guest::read(caller, at)?;
-            event::init_control(own, arg.vcpu, own_page(own, arg.control_gfn)?, arg.offset)?;
+            event::init_control(own, arg.vcpu, Gfn::new(arg.control_gfn), arg.offset)?;
             arg.link_bits = EVTCHN_FIFO_LINK_BITS as u8;
             guest::write(caller, at, &arg)
         }
         Op::ExpandArray => {
             let arg: ExpandArray = guest::read(caller, at)?;
-            event::expand_array(own, own_page(own, arg.array_gfn)?)
+            event::expand_array(own, Gfn::new(arg.array_gfn))
         }
         Op::SetPriority => {
             let arg: SetPriority = guest::read(caller, at)?;
@@ -109,10 +107,10 @@ fn reset(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
     }
 }
 
-/// A page of the domain's own memory that it may write; `EINVAL` if there is none.
-fn own_page(domain: &Domain, gfn: u64) -> Result<PageRef, Errno> {
-    match domain.p2m.get_ram(Gfn::new(gfn)) {
-        Ok((page, true)) => Ok(page),
-        Ok((_, false)) | Err(_) => Err(Errno::EINVAL),
+/// The domain at the other end: the caller itself or any, `ESRCH` if there is none.
+fn existing(caller: &Caller<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
+    if id == DOMID_SELF || id == caller.domain.id {
+        return Ok(caller.domain.clone());
     }
+    domain::find(id).ok_or(Errno::ESRCH)
 }

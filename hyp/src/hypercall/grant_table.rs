@@ -146,6 +146,8 @@ fn setup_table(caller: &Caller<'_>, at: u64) -> Result<(), Errno> {
 fn query_size(caller: &Caller<'_>, at: u64) -> Result<(), Errno> {
     let mut arg: QuerySize = guest::read(caller, at)?;
     let status = find(caller, arg.dom).map(|domain| {
+        // Xen gives a table its first frame at birth; here it comes when first asked for, if there is memory then.
+        let _ = grant::grow(&domain, 1);
         arg.nr_frames = domain.grants.frames();
         arg.max_nr_frames = domain.grants.max_frames();
     });

@@ -44,14 +44,14 @@ impl Guest {
         }
         let control: Vec<_> = (0..vcpus).map(|vcpu| page(&domain, 8 + u64::from(vcpu))).collect();
         for vcpu in 0..vcpus {
-            init_control(&domain, vcpu, page(&domain, 8 + u64::from(vcpu)), 0).unwrap();
+            init_control(&domain, vcpu, Gfn::new(8 + u64::from(vcpu)), 0).unwrap();
         }
         let words = page(&domain, 4);
         // Linux begins with everything masked.
         for port in 0..1024 {
             words.write_u32(port * 4, MASKED);
         }
-        expand_array(&domain, page(&domain, 4)).unwrap();
+        expand_array(&domain, Gfn::new(4)).unwrap();
         Self { domain, control, words, info, heads: std::vec![[0; 16]; vcpus as usize] }
     }
 
@@ -144,18 +144,18 @@ fn only_a_queue_that_was_empty_raises_the_upcall() {
 fn control_blocks_and_arrays_are_checked() {
     testing::machine(4);
     let d = domain(1, 2);
-    assert_eq!(expand_array(&d, page(&d, 4)), Err(Errno::EOPNOTSUPP));
+    assert_eq!(expand_array(&d, Gfn::new(4)), Err(Errno::EOPNOTSUPP));
     let port = bind_ipi(&d, 0).unwrap();
     assert_eq!(set_priority(&d, port, 3), Err(Errno::ENOSYS));
-    assert_eq!(init_control(&d, 2, page(&d, 8), 0), Err(Errno::ENOENT));
-    assert_eq!(init_control(&d, 0, page(&d, 8), 4), Err(Errno::EINVAL));
-    assert_eq!(init_control(&d, 0, page(&d, 8), 4096 - 64), Err(Errno::EINVAL));
-    assert_eq!(init_control(&d, 0, page(&d, 8), 4096 - 72), Ok(()));
-    assert_eq!(init_control(&d, 0, page(&d, 8), 0), Err(Errno::EINVAL), "it has one");
+    assert_eq!(init_control(&d, 2, Gfn::new(8), 0), Err(Errno::ENOENT));
+    assert_eq!(init_control(&d, 0, Gfn::new(8), 4), Err(Errno::EINVAL));
+    assert_eq!(init_control(&d, 0, Gfn::new(8), 4096 - 64), Err(Errno::EINVAL));
+    assert_eq!(init_control(&d, 0, Gfn::new(8), 4096 - 72), Ok(()));
+    assert_eq!(init_control(&d, 0, Gfn::new(8), 0), Err(Errno::EINVAL), "it has one");
     for _ in 0..128 {
-        assert_eq!(expand_array(&d, page(&d, 4)), Ok(()));
+        assert_eq!(expand_array(&d, Gfn::new(4)), Ok(()));
     }
-    assert_eq!(expand_array(&d, page(&d, 4)), Err(Errno::ENOSPC));
+    assert_eq!(expand_array(&d, Gfn::new(4)), Err(Errno::ENOSPC));
 }
 
 #[test]
@@ -165,17 +165,17 @@ fn events_before_the_switch_and_before_the_array_are_kept() {
     let before = bind_ipi(&d, 0).unwrap();
     let after = bind_ipi(&d, 0).unwrap();
     send(&d, before).unwrap();
-    init_control(&d, 0, page(&d, 8), 0).unwrap();
+    init_control(&d, 0, Gfn::new(8), 0).unwrap();
     send(&d, after).unwrap();
     assert_eq!(d.events.lock().is_pending(before), Ok(true));
-    expand_array(&d, page(&d, 4)).unwrap();
+    expand_array(&d, Gfn::new(4)).unwrap();
     let words = page(&d, 4);
     for port in [before, after] {
         assert_eq!(words.read_u32(port as usize * 4) & (PENDING | LINKED), PENDING | LINKED);
     }
     assert_eq!(page(&d, 8).read_u32(8 + 7 * 4), before, "the head of the default queue");
     assert!(reset(&d));
-    assert_eq!(expand_array(&d, page(&d, 4)), Err(Errno::EOPNOTSUPP), "back to 2-level");
+    assert_eq!(expand_array(&d, Gfn::new(4)), Err(Errno::EOPNOTSUPP), "back to 2-level");
 }
 
 #[test]
