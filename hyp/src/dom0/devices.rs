@@ -248,3 +248,53 @@ pub(super) fn holes(used: Vec<PaRange>, limit: Pa, granule: u64) -> Vec<PaRange>
     }
     holes
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ranges() -> impl Strategy<Value = Vec<PaRange>> {
+        let range = (0u64..64, 0u64..16)
+            .prop_map(|(start, size)| PaRange { start: Pa::new(start), end: Pa::new(start + size) });
+        prop::collection::vec(range, 0..8)
+    }
+
+    fn covers(ranges: &[PaRange], at: u64) -> bool {
+        ranges.iter().any(|range| range.contains(Pa::new(at)))
+    }
+
+    fn are_apart(ranges: &[PaRange]) -> bool {
+        ranges.windows(2).all(|pair| pair[0].end < pair[1].start)
+            && ranges.iter().all(|range| !range.is_empty())
+    }
+
+    proptest! {
+        #[test]
+        fn merged_ranges_cover_the_same(given in ranges()) {
+            let merged = merge(given.clone());
+            prop_assert!(are_apart(&merged));
+            (0..96).for_each(|at| assert_eq!(covers(&merged, at), covers(&given, at), "{at}"));
+        }
+
+        #[test]
+        fn subtracted_ranges_cover_the_rest(given in ranges(), without in ranges()) {
+            let rest = subtract(given.clone(), &without);
+            (0..96).for_each(|at| {
+                assert_eq!(covers(&rest, at), covers(&given, at) && !covers(&without, at), "{at}")
+            });
+        }
+
+        #[test]
+        fn holes_are_what_nothing_covers(used in ranges(), limit in 0u64..96) {
+            let found = holes(used.clone(), Pa::new(limit), 1);
+            prop_assert!(are_apart(&found));
+            (0..96).for_each(|at| assert_eq!(covers(&found, at), at < limit && !covers(&used, at), "{at}"));
+            for hole in holes(used.clone(), Pa::new(limit), 8) {
+                prop_assert!(hole.start.is_aligned(8) && hole.end.is_aligned(8));
+                (hole.start.raw()..hole.end.raw()).for_each(|at| assert!(!covers(&used, at) && at < limit));
+            }
+        }
+    }
+}
