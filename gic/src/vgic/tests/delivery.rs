@@ -401,3 +401,58 @@ fn the_same_again_joins_what_the_guest_has() {
         assert_eq!(machine.drain(0), [3]);
     }
 }
+
+#[test]
+fn active_on_one_vcpu_it_does_not_come_to_another() {
+    let open = CpuInterfaceState { vmcr: u32::MAX, ..Default::default() };
+    for mut machine in Machine::both(2, 4) {
+        machine.edge(40);
+        machine.enable(0, 40, 0);
+        machine.pulse(0, 40);
+        assert_eq!(machine.acknowledge(0), Some(40));
+        let _ = machine.gic.save(vcpu(0), &mut machine.cpus[0], &open);
+        match machine.gic.version() {
+            Version::V2 => machine.write(1, 0x828, 1, 2),
+            Version::V3 => machine.write(1, 0x6000 + 40 * 8, 8, 1),
+        }
+        let _ = machine.gic.inject_current(vcpu(1), int(40), &mut machine.cpus[1]);
+        assert_eq!(machine.cpus[1].pending(), []);
+        let _ = machine.gic.restore(vcpu(0), &mut machine.cpus[0]);
+        machine.deactivate(0, 40);
+        assert_eq!(machine.drain(1), [40], "after its deactivation");
+    }
+}
+
+#[test]
+fn a_physical_interrupt_behind_a_software_one_is_ended_when_cleared() {
+    for mut machine in Machine::both(1, 4) {
+        machine.edge(40);
+        machine.enable(0, 40, 0);
+        assert!(machine.gic.attach_hw(vcpu(0), int(40), Some(int(90)), &mut machine.host));
+        machine.write(0, 0x204, 4, 1 << 8);
+        assert_eq!(machine.acknowledge(0), Some(40));
+        machine.pulse(0, 40);
+        machine.write(0, 0x284, 4, 1 << 8);
+        machine.deactivate(0, 40);
+        assert_eq!(machine.cpus[0].deactivated, [int(90)]);
+        assert_eq!(machine.drain(0), []);
+    }
+}
+
+#[test]
+fn a_write_that_reads_back_leaves_no_inversion() {
+    for mut machine in Machine::both(1, 1) {
+        for (intid, priority) in [(40, 0x80), (41, 0x20)] {
+            machine.edge(intid);
+            machine.enable(0, intid, priority);
+        }
+        machine.pulse(0, 40);
+        assert_eq!(machine.acknowledge(0), Some(40));
+        machine.pulse(0, 40);
+        machine.pulse(0, 41);
+        // Clears nothing that is pending.
+        machine.write(0, 0x284, 4, 1 << 20);
+        machine.deactivate(0, 40);
+        assert_eq!(machine.drain(0), [41, 40]);
+    }
+}
