@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   log macros ── level ──▶ "(XEN) " line ─┬─▶ ring ──▶ XEN_SYSCTL_readconsole
-//!   dom0, CONSOLEIO_write ─────────────────┴─▶ UART
+//!                                          └─▶ UART
+//!   dom0, CONSOLEIO_write ────────────────────▶ UART
 //!   UART ──▶ input() ── Ctrl-A ×3 switches ──▶ dom0's receive buffer, or Nacelle's keys
 //! ```
 //! All state is in one lock, a leaf of the lock order: nothing is called while it is held but the UART's registers.
@@ -24,9 +25,13 @@ const SWITCH_KEY: u8 = 0x01;
 /// Lines that guests may cause per second before they are dropped.
 const GUEST_LINES_PER_SECOND: u32 = 20;
 
-static CONSOLE: TicketMutex<Console> = TicketMutex::new(Console::new());
 static GUEST_LEVEL: AtomicU8 = AtomicU8::new(LevelFilter::Warn as u8);
 static LOGGER: Logger = Logger;
+
+arch::machine_static! {
+    /// All state of the console.
+    console: TicketMutex<Console> = TicketMutex::new(Console::new())
+}
 
 struct Console {
     ring: [u8; RING_SIZE],
@@ -161,7 +166,7 @@ impl log::Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut console = CONSOLE.lock();
+        let mut console = console().lock();
         if record.target() == GUEST && !console.admit_guest_line(arch::now().get(), arch::counter_frequency()) {
             return;
         }
@@ -188,37 +193,38 @@ pub fn init(level: LevelFilter, guest_level: LevelFilter) {
     log::set_max_level(level.max(guest_level));
 }
 
-/// Prints what a guest with the right to the console wrote, as it is.
+/// Prints what a guest with the right to the console wrote, as it is. It is no part of the log, so the ring does not get
+/// it: as in Xen without `console_to_ring`.
 pub fn write_raw(bytes: &[u8]) {
-    let mut console = CONSOLE.lock();
-    console.record(bytes);
+    // Under the lock, so that lines of the log stay whole.
+    let _console = console().lock();
     arch::uart::write(bytes);
 }
 
 /// Copies log from byte number `index` on (older bytes are gone: then from the oldest); returns how many, and the
 /// number after the last.
 pub fn read_ring(index: u32, out: &mut [u8]) -> (usize, u32) {
-    CONSOLE.lock().read(index, out)
+    console().lock().read(index, out)
 }
 
 /// The number of the oldest byte kept.
 pub fn ring_start() -> u32 {
-    CONSOLE.lock().cleared
+    console().lock().cleared
 }
 
 /// Forgets what was logged before byte number `index`, as [`read_ring`] gave it.
 pub fn clear_ring(index: u32) {
-    CONSOLE.lock().clear(index);
+    console().lock().clear(index);
 }
 
 /// Takes up to `out.len()` bytes typed for dom0.
 pub fn take_input(out: &mut [u8]) -> usize {
-    CONSOLE.lock().take_input(out)
+    console().lock().take_input(out)
 }
 
 /// Decides what a typed byte is for.
 pub fn input(byte: u8) -> Input {
-    CONSOLE.lock().type_byte(byte)
+    console().lock().type_byte(byte)
 }
 
 /// Prints past every lock, for a CPU that is about to stop.
@@ -226,7 +232,7 @@ pub struct Emergency;
 
 impl Write for Emergency {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if let Some(mut console) = CONSOLE.try_lock() {
+        if let Some(mut console) = console().try_lock() {
             console.record(text.as_bytes());
         }
         arch::uart::write(text.as_bytes());
