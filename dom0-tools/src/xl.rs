@@ -68,11 +68,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The exit status for arguments that make no command.
 fn status(kind: ErrorKind) -> u8 {
     match kind {
-        // `xl` alone shows its commands, too.
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
-        ErrorKind::InvalidSubcommand => 1,
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+        // `xl` alone shows its commands, but did nothing.
+        ErrorKind::InvalidSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 1,
         // Everything else that clap can object to.
         _ => USAGE,
     }
@@ -145,7 +143,7 @@ mod tests {
 
     #[test]
     fn statuses_are_xls() {
-        assert_eq!(parse("xl").err(), Some(0));
+        assert_eq!(parse("xl").err(), Some(1));
         assert_eq!(parse("xl help").err(), Some(0));
         assert_eq!(parse("xl help info").err(), Some(0));
         assert_eq!(parse("xl info -h").err(), Some(0));

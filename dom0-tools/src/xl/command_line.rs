@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(
     name = "xl",
+    bin_name = "xl",
     version,
     about = "Xen management tool",
     infer_subcommands = true,
