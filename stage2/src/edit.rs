@@ -212,9 +212,7 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         self.memory.write(table, index, Descriptor::leaf(mfn, size, attributes).raw());
         self.unpublished = true;
         *self.tables.statistics.of_size(size) += 1;
-        if self.add_to_count(&path, level, 1) == Some(ENTRIES as u64) {
-            self.merge_table(gfn, level);
-        }
+        self.add_to_count(&path, level, 1);
         Ok(())
     }
 
@@ -298,7 +296,8 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
     }
 
     /// Replaces the tables around `gfn` by blocks where all 512 entries are valid, contiguous, aligned and alike.
-    /// Only full tables are looked into. Returns whether one was replaced.
+    /// Only full tables are looked into. Returns whether one was replaced. By itself a batch only makes blocks of 2 MiB:
+    /// for one of 1 GiB all of it is unmapped for a moment, and a balloon that moves would pay that each time.
     pub fn merge(&mut self, gfn: Gfn) -> bool {
         if gfn >= self.tables.geometry().gfn_limit() {
             return false;
@@ -307,7 +306,7 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         self.leave();
         let path = self.path(gfn);
         if path.level > self.tables.geometry().root_level() && path.level >= 2 {
-            self.merge_table(gfn, path.level);
+            self.merge_table(gfn, path.level, BlockSize::Block1G);
         }
         self.tables.statistics.merges != merges
     }

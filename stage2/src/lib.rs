@@ -46,8 +46,9 @@
 //!   1 GiB blocks (level 1)    └──▶ 2 MiB blocks
 //! ```
 //!
-//! The link to a table carries the number of its valid entries, in descriptor bits that hardware ignores: at 0 the table is freed, at 512 it is tried for a merge into one block, so a balloon that comes back
-//! with contiguous frames leaves superpages again. There is no other state than the tables and [`Tables`] itself.
+//! The link to a table carries the number of its valid entries, in descriptor bits that hardware ignores: at 0 the table
+//! is freed, at 512 pages it is tried for a merge into a block of 2 MiB, so a balloon that comes back with contiguous
+//! frames leaves superpages again. There is no other state than the tables and [`Tables`] itself.
 //!
 //! # Locks
 //!

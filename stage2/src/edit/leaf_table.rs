@@ -4,7 +4,7 @@
 
 use super::Edit;
 use super::structure::Path;
-use crate::addr::{Gfn, Pa};
+use crate::addr::{BlockSize, Gfn, Pa};
 use crate::descriptor::{Descriptor, ENTRIES};
 use crate::memory::{TableMemory, Tlb};
 use crate::tables::Error;
@@ -56,7 +56,7 @@ impl<M: TableMemory, T: Tlb> Edit<'_, M, T> {
             let entry = Descriptor::table(leaf_table.table, leaf_table.valid);
             self.memory.write(leaf_table.parent, leaf_table.parent_index, entry.raw());
             if self.leaf_table.valid == ENTRIES as u64 {
-                self.merge_table(gfn, 3);
+                self.merge_table(gfn, 3, BlockSize::Block2M);
             }
         }
     }

@@ -203,8 +203,8 @@ impl<M: TableMemory, T: Tlb> Edit<'_, M, T> {
     }
 
     /// Replaces the table at `level` (2 or 3) on the way to `gfn` by a block if its entries allow it, then the table
-    /// above likewise.
-    pub(super) fn merge_table(&mut self, gfn: Gfn, level: u8) {
+    /// above likewise, up to blocks of size `limit`.
+    pub(super) fn merge_table(&mut self, gfn: Gfn, level: u8, limit: BlockSize) {
         let mut level = level;
         while level >= 2 && level > self.tables.geometry().root_level() {
             let path = self.path(gfn);
@@ -216,6 +216,9 @@ impl<M: TableMemory, T: Tlb> Edit<'_, M, T> {
             let table = link.output();
             let small = level_size(level);
             let large = level_size(level - 1);
+            if large > limit {
+                return;
+            }
             let first = Descriptor::from_raw(self.memory.read(table, 0));
             if level < 3 && first.is_table() || !first.output().mfn().is_aligned(large) {
                 return;

@@ -134,7 +134,7 @@ fn a_balloon_splits_and_merges_again() {
 }
 
 #[test]
-fn blocks_merge_up_to_a_gigabyte() {
+fn blocks_merge_to_a_gigabyte_when_asked() {
     let mut fixture = Fixture::new();
     fixture.batch(|edit| {
         for block in 0..BLOCK {
@@ -142,6 +142,8 @@ fn blocks_merge_up_to_a_gigabyte() {
             edit.map_block(gfn, mfn, BlockSize::Block2M, RAM).unwrap();
         }
     });
+    assert_eq!(fixture.statistics().blocks_2m, 512, "not by itself");
+    assert!(fixture.batch(|edit| edit.merge(Gfn::new(12345))).0);
     assert_eq!(fixture.statistics().blocks_1g, 1);
     assert_eq!(fixture.memory.tables(), 1);
     // And one page out of it and back in.
@@ -149,6 +151,8 @@ fn blocks_merge_up_to_a_gigabyte() {
     let statistics = fixture.statistics();
     assert_eq!((statistics.blocks_1g, statistics.blocks_2m, statistics.pages_4k), (0, 511, 511));
     fixture.batch(|edit| edit.map_page(Gfn::new(12345), Mfn::new((1 << 20) + 12345), RAM)).0.unwrap();
+    assert_eq!(fixture.statistics().blocks_2m, 512);
+    assert!(fixture.batch(|edit| edit.merge(Gfn::new(12345))).0);
     assert_eq!(fixture.statistics().blocks_1g, 1);
 }
 
