@@ -14,7 +14,6 @@ fn scheduling(_: &Machine<'static>) {
     expect_eq!(raw(op::SCHED_OP, [sched::YIELD, 0, 0, 0, 0]), 0);
     expect_eq!(raw(op::SCHED_OP, [sched::SHUTDOWN, NOWHERE, 0, 0, 0]), errno::EFAULT);
     expect_eq!(raw(op::SCHED_OP, [sched::POLL, NOWHERE, 0, 0, 0]), errno::EFAULT);
-    expect_eq!(raw(op::SCHED_OP, [sched::WATCHDOG, NOWHERE, 0, 0, 0]), errno::EFAULT);
     expect_eq!(raw(op::SCHED_OP, [99, 0, 0, 0, 0]), errno::ENOSYS);
     // sched_poll: ports, how many, deadline. More than 128 ports; a port that does not exist.
     let mut poll = [0_u64, 129, 0];
@@ -25,9 +24,10 @@ fn scheduling(_: &Machine<'static>) {
     // A deadline that has passed ends the wait at once.
     let mut poll = [0_u64, 0, 1];
     expect_eq!(call(op::SCHED_OP, sched::POLL, &mut poll), 0);
-    // sched_watchdog: identifier 9 was never given out.
+    // A hypervisor may go without watchdogs; if it has them, identifier 9 was never given out.
     let mut watchdog = [9_u32, 5];
-    expect_eq!(call(op::SCHED_OP, sched::WATCHDOG, &mut watchdog), errno::EINVAL);
+    let answer = call(op::SCHED_OP, sched::WATCHDOG, &mut watchdog);
+    expect!(answer == errno::EINVAL || answer == errno::ENOSYS, "watchdog answered {answer}");
 }
 
 fn console(_: &Machine<'static>) {
