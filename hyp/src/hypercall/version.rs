@@ -1,5 +1,7 @@
 //! `xen_version`: who this is. Numbers are those of Xen 4.17, the release whose interfaces Nacelle speaks.
 
+use alloc::boxed::Box;
+
 use pv_abi::Errno;
 use pv_abi::features;
 use pv_abi::version::{Capabilities, Changeset, Commandline, CompileInfo, FeatureInfo, Op, PlatformParameters};
@@ -16,11 +18,11 @@ const EXTRAVERSION: &str = concat!("-nacelle-", env!("CARGO_PKG_VERSION"));
 /// Where Xen's own virtual addresses begin on arm64; `xl info` shows it.
 const VIRT_START: u64 = 0x20_0000;
 
-static COMMAND_LINE: Once<&'static str> = Once::new();
+static COMMAND_LINE: Once<Box<str>> = Once::new();
 
-/// Keeps the hypervisor's command line for `xl info`.
-pub fn set_command_line(line: &'static str) {
-    COMMAND_LINE.call_once(|| line);
+/// Keeps a copy of the hypervisor's command line for `xl info`.
+pub fn set_command_line(line: &str) {
+    COMMAND_LINE.call_once(|| line.into());
 }
 
 /// `text` in a field of `N` bytes, cut to leave a zero at its end.
@@ -92,7 +94,7 @@ fn describe(caller: &Caller<'_>, args: &[u64; 5]) -> Result<i64, Errno> {
         Op::Pagesize => return Ok(4096),
         Op::GuestHandle => guest::write(caller, address, &[0u8; 16])?,
         Op::Commandline => {
-            let line = COMMAND_LINE.get().copied().unwrap_or("");
+            let line = COMMAND_LINE.get().map_or("", |line| line);
             guest::write::<Commandline>(caller, address, &field(privileged(caller, line)))?;
         }
         // The image carries no build-id note.

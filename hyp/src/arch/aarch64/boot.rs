@@ -161,6 +161,7 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
         stop(format_args!("a command-line option has a bad value (above)"));
     }
     init_memory(&machine, tree, dtb);
+    crate::hypercall::version::set_command_line(bootargs);
     init_gic(&machine, uart.as_ref());
 
     let mmfr0 = read_sysreg!("id_aa64mmfr0_el1");
