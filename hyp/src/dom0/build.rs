@@ -251,11 +251,7 @@ fn give_memory(domain: &Domain, bank: &PaRange) -> Result<(), BuildError> {
             let block = block.ok_or(refused(Errno::ENOMEM))?;
             let size = block.pages().get() * PAGE_SIZE;
             domain.pages.charge(block.pages()).map_err(refused)?;
-            let block = block.clear();
-            // The guest starts with its caches off. A dirty line of ours, written back later, would undo what it
-            // writes past the cache (DDI 0487, D7.5.9).
-            arch::phys::clean_invalidate(at, size as usize);
-            batch.populate(Ipa::new(at.raw()).gfn(), block).map_err(refused)?;
+            batch.populate(Ipa::new(at.raw()).gfn(), block.clear()).map_err(refused)?;
             at = at.wrapping_add(size);
         }
         Ok(())

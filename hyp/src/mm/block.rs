@@ -10,7 +10,7 @@
 use core::mem::ManuallyDrop;
 
 use pv_abi::domid::DomId;
-use stage2::{Mfn, Pages};
+use stage2::{Mfn, PAGE_SIZE, Pages};
 
 use super::frame_table::{Frame, Kind, State};
 use super::memory;
@@ -93,8 +93,13 @@ impl ClearBlock {
 
     /// Makes the frames the memory of `owner`, whose account was charged. From now on each is on its own: the domain
     /// may give them back one by one.
+    ///
+    /// A guest decides for itself whether it looks through the caches, and starts with them off. So the zeros go to RAM
+    /// first: what RAM still holds is of whoever had the frames before, and a dirty line, written back later, would undo
+    /// what the guest wrote past the caches (DDI 0487 B2.8, D7.5.9).
     #[inline]
     pub fn give_to(self, owner: DomId) -> Mfn {
+        self.clean();
         self.become_each(State::new(Kind::Ram, owner, 0))
     }
 
@@ -110,7 +115,13 @@ impl ClearBlock {
         for frame in frames.into_iter().flatten() {
             frame.set_mapped_at(None);
         }
+        self.clean();
         self.become_each(State::new(Kind::Shared, owner, 0))
+    }
+
+    fn clean(&self) {
+        let bytes = self.pages().get() * PAGE_SIZE;
+        arch::phys::clean_invalidate(self.mfn().pa(), bytes as usize);
     }
 
     #[inline]
