@@ -456,3 +456,26 @@ fn a_write_that_reads_back_leaves_no_inversion() {
         assert_eq!(machine.drain(0), [41, 40]);
     }
 }
+
+#[test]
+fn made_inactive_while_its_vcpu_is_away() {
+    let open = CpuInterfaceState { vmcr: u32::MAX, ..Default::default() };
+    for mut machine in Machine::both(2, 4) {
+        machine.edge(40);
+        machine.enable(0, 40, 0);
+        assert!(machine.gic.attach_hw(vcpu(0), int(40), Some(int(90)), &mut machine.host));
+        machine.pulse(0, 40);
+        assert_eq!(machine.acknowledge(0), Some(40));
+        let _ = machine.gic.save(vcpu(0), &mut machine.cpus[0], &open);
+        match machine.gic.version() {
+            Version::V2 => machine.write(1, 0x828, 1, 2),
+            Version::V3 => machine.write(1, 0x6000 + 40 * 8, 8, 1),
+        }
+        machine.write(1, 0x384, 4, 1 << 8);
+        assert_eq!(machine.cpus[1].deactivated, [int(90)], "the physical one with it");
+        let _ = machine.gic.restore(vcpu(0), &mut machine.cpus[0]);
+        assert_eq!((machine.cpus[0].pending(), machine.cpus[0].active()), (vec![], vec![]));
+        machine.pulse(0, 40);
+        assert_eq!(machine.drain(1), [40]);
+    }
+}
