@@ -3,7 +3,7 @@
 # hypervisors: nacelle
 # timeout: 30
 # host: head -c 1048576 /dev/urandom >"$work/noise"
-# host: head -c 4194304 "$BUILD/kernel" | gzip -1 | head -c 1048576 >"$work/cut-kernel"
+# host: head -c 4194304 "$BUILD/kernel" | gzip -1 >"$work/cut-kernel"; truncate -s 512K "$work/cut-kernel"
 # host: qemu-system-aarch64 -nodefaults -machine virt,virtualization=on,gic-version=2,dumpdtb="$work/virt.dtb" -cpu cortex-a72 -smp 2 -m 3072
 # host: cp "$work/virt.dtb" "$work/no-gic.dtb"; fdtput -r "$work/no-gic.dtb" /intc@8000000
 # host: cp "$work/virt.dtb" "$work/no-memory.dtb"; fdtput -r "$work/no-memory.dtb" /memory@40000000
