@@ -119,6 +119,7 @@ pub struct Entity {
     loaded_on: AtomicU8,
     paused: AtomicU32,
     affinity: AtomicU32,
+    soft_affinity: AtomicU32,
     weight: AtomicU32,
     vruntime: AtomicU64,
     charged_until: AtomicU64,
@@ -136,6 +137,7 @@ impl Entity {
             loaded_on: AtomicU8::new(NOWHERE),
             paused: AtomicU32::new(0),
             affinity: AtomicU32::new(CpuMask::ALL.bits()),
+            soft_affinity: AtomicU32::new(CpuMask::ALL.bits()),
             weight: AtomicU32::new(DEFAULT_WEIGHT),
             vruntime: AtomicU64::new(0),
             charged_until: AtomicU64::new(0),
@@ -172,6 +174,17 @@ impl Entity {
     #[inline]
     pub fn affinity(&self) -> CpuMask {
         CpuMask::from_bits(self.affinity.load(Relaxed))
+    }
+
+    /// The CPUs it should run on where there is a choice. Only advice, so it may change at any time.
+    #[inline]
+    pub fn soft_affinity(&self) -> CpuMask {
+        CpuMask::from_bits(self.soft_affinity.load(Relaxed))
+    }
+
+    /// Changes [`Self::soft_affinity`]; it counts from the next wake-up on.
+    pub fn set_soft_affinity(&self, mask: CpuMask) {
+        self.soft_affinity.store(mask.bits(), Relaxed);
     }
 
     /// Its share, in relation to others'.

@@ -295,6 +295,8 @@ impl<V: Schedulable> Scheduler<V> {
     pub fn unloaded(&self, v: &Arc<V>) -> Kick {
         let entity = v.entity();
         entity.set_loaded_on(None);
+        // Either this sees that a wake-up has queued it, or the wake-up's search for an idle CPU sees it unloaded.
+        fence(SeqCst);
         if entity.state() != State::Runnable {
             return Kick::NOBODY;
         }
@@ -643,14 +645,18 @@ impl<V: Schedulable> Scheduler<V> {
         }
         let home = entity.home();
         let allowed = self.allowed(entity);
+        let preferred = allowed.and(entity.soft_affinity());
         let idle = self.idle().and(allowed);
-        if idle.contains(home) {
-            return home;
+        for idle in [idle.and(preferred), idle] {
+            if idle.contains(home) {
+                return home;
+            }
+            if let Some(cpu) = idle.first() {
+                return cpu;
+            }
         }
-        if let Some(cpu) = idle.first() {
-            return cpu;
-        }
-        allowed.iter().min_by_key(|c| (self.slots[c.index()].load.load(Relaxed), *c != home)).unwrap_or(home)
+        let load = |c: CpuId| self.slots[c.index()].load.load(Relaxed);
+        allowed.iter().min_by_key(|c| (load(*c), !preferred.contains(*c), *c != home)).unwrap_or(home)
     }
 
     fn lock(&self, cpu: CpuId) -> Locked<'_, V> {

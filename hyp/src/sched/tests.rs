@@ -298,6 +298,23 @@ fn a_new_affinity_moves_a_running_a_waiting_and_a_sleeping_vcpu() {
 }
 
 #[test]
+fn of_idle_cpus_a_preferred_one_is_chosen_and_none_is_worse_than_waiting() {
+    let mut machine = Machine::new(3);
+    let v = machine.start(256, CpuMask::ALL);
+    v.entity.set_soft_affinity(CpuMask::only(cpu(2)));
+    machine.block(&v);
+    let displacer = machine.start(256, CpuMask::only(v.entity.home()));
+    assert_eq!(displacer.entity.state(), State::Running);
+    machine.wake(&v);
+    assert_eq!(v.entity.running_on(), Some(cpu(2)));
+    // Its preferred CPU is taken, another is idle.
+    machine.block(&v);
+    machine.start(256, CpuMask::only(cpu(2)));
+    machine.wake(&v);
+    assert_eq!(v.entity.running_on(), Some(cpu(1)));
+}
+
+#[test]
 fn a_sleeper_whose_registers_are_loaded_moves_when_it_wakes() {
     let mut m = Machine::new(2);
     let v = m.start(256, CpuMask::only(cpu(0)));

@@ -169,6 +169,11 @@ fn affinity_comes_back_as_it_is_in_effect() {
         VcpuAffinity { flags: XEN_VCPUAFFINITY_SOFT, cpumap_soft: pair.map(8), ..VcpuAffinity::default() };
     pair.ask(Op::Getvcpuaffinity, &soft).unwrap();
     assert_eq!(pair.dom0.take::<u8>(pair.map), 0xff);
+    pair.dom0.put(pair.map, &0b111u8);
+    pair.ask(Op::Setvcpuaffinity, &soft).unwrap();
+    assert_eq!(pair.dom0.take::<u8>(pair.map), 0b1, "the hard map allows CPU 0 only");
+    pair.ask(Op::Getvcpuaffinity, &soft).unwrap();
+    assert_eq!(pair.dom0.take::<u8>(pair.map), 0b111);
 }
 
 #[test]

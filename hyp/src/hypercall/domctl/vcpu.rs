@@ -32,7 +32,7 @@ fn subject<'d>(domain: &'d Domain, op: &VcpuAffinity) -> Result<&'d Arc<Vcpu>, E
     }
 }
 
-/// `XEN_DOMCTL_getvcpuaffinity`. There is no soft affinity: it is all CPUs, always.
+/// `XEN_DOMCTL_getvcpuaffinity`: the maps as they were set.
 pub(super) fn affinity(
     caller: &Caller<'_>,
     domain: &Domain,
@@ -43,13 +43,12 @@ pub(super) fn affinity(
         bitmap::write(caller, &op.cpumap_hard, vcpu.sched.affinity().bits())?;
     }
     if op.flags & XEN_VCPUAFFINITY_SOFT != 0 {
-        bitmap::write(caller, &op.cpumap_soft, CpuMask::ALL.bits())?;
+        bitmap::write(caller, &op.cpumap_soft, vcpu.sched.soft_affinity().bits())?;
     }
     Ok(op)
 }
 
-/// `XEN_DOMCTL_setvcpuaffinity`, which answers with the maps in effect. A soft map is advice, and not taken: what comes
-/// back says that all allowed CPUs are as good.
+/// `XEN_DOMCTL_setvcpuaffinity`, which answers with the maps in effect: CPUs that there are, soft ones only if allowed.
 pub(super) fn set_affinity(
     caller: &Caller<'_>,
     domain: &Domain,
@@ -62,13 +61,15 @@ pub(super) fn set_affinity(
             return Err(Errno::EINVAL);
         }
     }
-    let effective = vcpu.sched.affinity().and(sched::online()).bits();
+    if op.flags & XEN_VCPUAFFINITY_SOFT != 0 {
+        vcpu.sched.set_soft_affinity(CpuMask::from_bits(bitmap::read(caller, &op.cpumap_soft)?));
+    }
+    let effective = vcpu.sched.affinity().and(sched::online());
     if op.flags & XEN_VCPUAFFINITY_HARD != 0 {
-        bitmap::write(caller, &op.cpumap_hard, effective)?;
+        bitmap::write(caller, &op.cpumap_hard, effective.bits())?;
     }
     if op.flags & XEN_VCPUAFFINITY_SOFT != 0 {
-        bitmap::read(caller, &op.cpumap_soft)?;
-        bitmap::write(caller, &op.cpumap_soft, effective)?;
+        bitmap::write(caller, &op.cpumap_soft, effective.and(vcpu.sched.soft_affinity()).bits())?;
     }
     Ok(op)
 }
