@@ -6,7 +6,6 @@
 # host: head -c 4194304 "$BUILD/kernel" | gzip -1 >"$work/cut-kernel"; truncate -s 512K "$work/cut-kernel"
 # host: qemu-system-aarch64 -nodefaults -machine virt,virtualization=on,gic-version=2,dumpdtb="$work/virt.dtb" -cpu cortex-a72 -smp 2 -m 3072
 # host: cp "$work/virt.dtb" "$work/no-gic.dtb"; fdtput -r "$work/no-gic.dtb" /intc@8000000
-# host: cp "$work/virt.dtb" "$work/no-memory.dtb"; fdtput -r "$work/no-memory.dtb" /memory@40000000
 # host: cp "$work/virt.dtb" "$work/no-timer.dtb"; fdtput -r "$work/no-timer.dtb" /timer
 # run: no-dom0-module: --kernel none --until "[Nn]o .*kernel"
 # run: kernel-is-noise: --kernel "$work/noise" --until "kernel: not an arm64 Image"
@@ -18,7 +17,6 @@
 # run: option-value-wrong: --append "loglvl=perhaps" --until "loglvl=perhaps: bad value"
 # run: number-wrong: --append "dom0_max_vcpus=many" --until "dom0_max_vcpus=many: bad value"
 # run: no-gic: --dtb "$work/no-gic.dtb" --bundle --until "no interrupt controller"
-# run: no-memory: --dtb "$work/no-memory.dtb" --bundle --until "describes no memory"
 # run: no-timer: --dtb "$work/no-timer.dtb" --bundle --until "no generic timer"
 # run: entered-at-el1: --qemu-arg=-machine --qemu-arg=virtualization=off --until "EL1"
 # reject: Panic on CPU
