@@ -330,19 +330,19 @@ fn a_vcpu_takes_its_interrupts_along() {
         machine.pulse(0, 1);
         assert_eq!(machine.acknowledge(0), Some(27));
         assert_eq!(machine.acknowledge(0), Some(40));
-        let _ = machine.gic.save(vcpu(0), &mut machine.cpus[0], &open);
+        machine.save(0, &open);
         assert_eq!(machine.cpus[0].empty(), 0xf, "all list registers are free");
         assert_eq!(machine.cpus[0].deactivated, [], "nothing was deactivated for the guest");
         assert_eq!(machine.gic.in_flight_hw_ppis(vcpu(0)), 1 << 27);
         assert!(machine.gic.has_pending(vcpu(0)), "the SGI");
-        let _ = machine.gic.restore(vcpu(0), &mut machine.cpus[0]);
+        machine.restore(0);
         assert_eq!(machine.cpus[0].active(), [27, 40]);
         assert_eq!(machine.cpus[0].holding(27).and_then(|lr| lr.hw), Some(timer));
         machine.deactivate(0, 40);
         machine.deactivate(0, 27);
         assert_eq!(machine.cpus[0].deactivated, [timer]);
         assert_eq!(machine.drain(0), [1]);
-        let _ = machine.gic.save(vcpu(0), &mut machine.cpus[0], &open);
+        machine.save(0, &open);
         assert_eq!(machine.gic.in_flight_hw_ppis(vcpu(0)), 0);
         assert!(!machine.gic.has_pending(vcpu(0)));
     }
@@ -387,7 +387,7 @@ fn the_short_way_does_not_overtake() {
 fn the_same_again_joins_what_the_guest_has() {
     for mut machine in Machine::both(1, 4) {
         machine.enable(0, 3, 0);
-        let mut inject = |machine: &mut Machine| {
+        let inject = |machine: &mut Machine| {
             let kicks = machine.gic.inject_current(vcpu(0), int(3), &mut machine.cpus[0]);
             assert!(kicks.is_empty());
             machine.cpus[0].holding(3).map(|lr| lr.state)
@@ -410,14 +410,14 @@ fn active_on_one_vcpu_it_does_not_come_to_another() {
         machine.enable(0, 40, 0);
         machine.pulse(0, 40);
         assert_eq!(machine.acknowledge(0), Some(40));
-        let _ = machine.gic.save(vcpu(0), &mut machine.cpus[0], &open);
+        machine.save(0, &open);
         match machine.gic.version() {
             Version::V2 => machine.write(1, 0x828, 1, 2),
             Version::V3 => machine.write(1, 0x6000 + 40 * 8, 8, 1),
         }
         let _ = machine.gic.inject_current(vcpu(1), int(40), &mut machine.cpus[1]);
         assert_eq!(machine.cpus[1].pending(), []);
-        let _ = machine.gic.restore(vcpu(0), &mut machine.cpus[0]);
+        machine.restore(0);
         machine.deactivate(0, 40);
         assert_eq!(machine.drain(1), [40], "after its deactivation");
     }
@@ -466,14 +466,14 @@ fn made_inactive_while_its_vcpu_is_away() {
         assert!(machine.gic.attach_hw(vcpu(0), int(40), Some(int(90)), &mut machine.host));
         machine.pulse(0, 40);
         assert_eq!(machine.acknowledge(0), Some(40));
-        let _ = machine.gic.save(vcpu(0), &mut machine.cpus[0], &open);
+        machine.save(0, &open);
         match machine.gic.version() {
             Version::V2 => machine.write(1, 0x828, 1, 2),
             Version::V3 => machine.write(1, 0x6000 + 40 * 8, 8, 1),
         }
         machine.write(1, 0x384, 4, 1 << 8);
         assert_eq!(machine.cpus[1].deactivated, [int(90)], "the physical one with it");
-        let _ = machine.gic.restore(vcpu(0), &mut machine.cpus[0]);
+        machine.restore(0);
         assert_eq!((machine.cpus[0].pending(), machine.cpus[0].active()), (vec![], vec![]));
         machine.pulse(0, 40);
         assert_eq!(machine.drain(1), [40]);

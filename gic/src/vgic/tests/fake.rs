@@ -1,7 +1,8 @@
 //! A virtual CPU interface and a physical distributor that behave as the specification says.
 
 use crate::{
-    Frame, Host, IntId, Kicks, ListRegisters, Lr, LrState, Trigger, VGic, VGicConfig, VcpuIndex, Version,
+    CpuInterfaceState, Frame, Host, IntId, Kicks, ListRegisters, Lr, LrState, Trigger, VGic, VGicConfig,
+    VcpuIndex, Version,
 };
 
 /// vCPU `n`.
@@ -179,9 +180,10 @@ impl Host for Distributor {
     }
 }
 
-/// A machine with every vCPU loaded on a CPU of its own.
+/// A machine with every vCPU loaded on a CPU of its own, until [`Machine::save`].
 pub(super) struct Machine {
     pub(super) gic: VGic,
+    away: Vec<bool>,
     pub(super) cpus: Vec<Cpu>,
     pub(super) host: Distributor,
 }
@@ -191,6 +193,7 @@ impl Machine {
     pub(super) fn new(version: Version, vcpus: usize, list_registers: usize) -> Self {
         let mut machine = Self {
             gic: gic(version, vcpus, 96),
+            away: vec![false; vcpus],
             cpus: vec![Cpu::new(version, list_registers); vcpus],
             host: Distributor::default(),
         };
@@ -283,8 +286,24 @@ impl Machine {
     pub(super) fn serve(&mut self, kicks: Kicks) {
         let mut left = kicks;
         while let Some(kicked) = left.next() {
-            left |= self.gic.flush(kicked, &mut self.cpus[kicked.index()]);
+            if !self.away[kicked.index()] {
+                left |= self.gic.flush(kicked, &mut self.cpus[kicked.index()]);
+            }
         }
+    }
+
+    /// vCPU `cpu` leaves its CPU.
+    pub(super) fn save(&mut self, cpu: u32, interface: &CpuInterfaceState) {
+        let kicks = self.gic.save(vcpu(cpu), &mut self.cpus[cpu as usize], interface);
+        self.away[cpu as usize] = true;
+        self.serve(kicks);
+    }
+
+    /// vCPU `cpu` comes back.
+    pub(super) fn restore(&mut self, cpu: u32) {
+        let kicks = self.gic.restore(vcpu(cpu), &mut self.cpus[cpu as usize]);
+        self.away[cpu as usize] = false;
+        self.serve(kicks);
     }
 
     /// The guest of vCPU `cpu` acknowledges.

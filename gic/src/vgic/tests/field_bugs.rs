@@ -195,12 +195,12 @@ fn a_sleeping_vcpu_is_named_and_has_something() {
             },
             ..Default::default()
         };
-        let _ = machine.gic.save(vcpu(1), &mut machine.cpus[1], &interface);
+        machine.save(1, &interface);
         assert!(!machine.gic.has_pending(vcpu(1)));
         assert!(machine.gic.pulse(vcpu(1), int(27)).contains(vcpu(1)));
         assert!(machine.gic.has_pending(vcpu(1)));
         assert_eq!(machine.cpus[1].pending(), [], "it is on no CPU");
-        let _ = machine.gic.restore(vcpu(1), &mut machine.cpus[1]);
+        machine.restore(1);
         assert_eq!(machine.drain(1), [27]);
         // Masked by priority: no reason to wake.
         let masked = CpuInterfaceState {
@@ -210,7 +210,7 @@ fn a_sleeping_vcpu_is_named_and_has_something() {
             },
             ..Default::default()
         };
-        let _ = machine.gic.save(vcpu(1), &mut machine.cpus[1], &masked);
+        machine.save(1, &masked);
         let _ = machine.gic.pulse(vcpu(1), int(27));
         assert!(!machine.gic.has_pending(vcpu(1)));
     }
