@@ -86,7 +86,8 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
     #[inline]
     pub fn lookup(&self, gfn: Gfn) -> Option<Leaf> {
         if gfn.raw() >> 9 == self.leaf_table.region {
-            let entry = Descriptor::from_raw(self.memory.read(self.leaf_table.table, gfn.raw() as usize % ENTRIES));
+            let entry =
+                Descriptor::from_raw(self.memory.read(self.leaf_table.table, gfn.raw() as usize % ENTRIES));
             return entry.is_valid().then(|| Leaf::new(gfn, BlockSize::Page4K, entry));
         }
         self.tables.lookup_gfn(self.memory, gfn)

@@ -200,6 +200,15 @@ pub mod phys {
         })
     }
 
+    /// Clears whole pages, down to RAM.
+    ///
+    /// # Safety
+    /// See the module.
+    pub unsafe fn clear_pages_to_ram(first: Mfn, count: Pages) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { clear_pages(first, count) };
+    }
+
     /// Cleans and invalidates the data cache over a range, to the point of coherency. Nothing to do here.
     pub fn clean_invalidate(_pa: Pa, _len: usize) {}
 
@@ -357,4 +366,9 @@ pub fn back_virtual_timer(_domain: &crate::domain::Domain, _vcpu: crate::vcpu::V
 /// A vCPU's registers, after reset.
 pub fn new_vcpu_state(_affinity: u64) -> VcpuState {
     VcpuState
+}
+
+/// Gives way to whoever one waits for.
+pub fn relax() {
+    std::thread::yield_now();
 }

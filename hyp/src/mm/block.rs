@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! allocate ──▶ Block ── clear ──▶ ClearBlock ── give_to ──▶ Ram of a domain
-//!                │                    ├── into_table ─────▶ stage-2 table
-//!                └── into_hypervisor  └── PageRef::shared ▶ page shown to a guest
+//!                ├── give_as_found    └── PageRef::shared ▶ page shown to a guest
+//!                ├── into_table ───────────────────────────▶ stage-2 table
+//!                └── into_hypervisor
 //! ```
 //! Dropping either gives the frames back.
 
 use core::mem::ManuallyDrop;
 
 use pv_abi::domid::DomId;
-use stage2::{Mfn, PAGE_SIZE, Pages};
+use stage2::{Mfn, Pages};
 
 use super::frame_table::{Frame, Kind, State};
 use super::memory;
@@ -50,12 +51,22 @@ impl Block {
         Pages::new(1 << self.order)
     }
 
-    /// Overwrites everything with zeros.
+    /// Overwrites everything with zeros, in RAM and not only in caches: a guest decides for itself whether it looks
+    /// through the caches, and starts with them off. What RAM still holds is of whoever had the frames before, and a
+    /// dirty line, written back later, would undo what the guest wrote past the caches (DDI 0487 B2.8, D7.5.9).
     #[inline]
     pub fn clear(self) -> ClearBlock {
         // SAFETY: the frames are RAM, and as `Block` is their only holder no Rust reference covers them.
-        unsafe { arch::phys::clear_pages(self.mfn, self.pages()) };
+        unsafe { arch::phys::clear_pages_to_ram(self.mfn, self.pages()) };
         ClearBlock(self)
+    }
+
+    /// Makes the frames stage-2 tables, full of zeros: the walker looks through the caches.
+    #[inline]
+    pub(crate) fn into_table(self) -> Mfn {
+        // SAFETY: the frames are RAM, and as `Block` is their only holder no Rust reference covers them.
+        unsafe { arch::phys::clear_pages(self.mfn, self.pages()) };
+        ClearBlock(self).become_each(State::new(Kind::Table, DomId::DOM0, 0))
     }
 
     /// The frames of a table that no walker reaches any more, to be freed.
@@ -65,6 +76,13 @@ impl Block {
             Frame::set_all(interior, State::NONE);
         }
         Block::new(mfn, order)
+    }
+
+    /// Makes the frames the memory of `owner`, whose account was charged, as they are. Only for the domain that is made
+    /// at boot, before any other: what they hold is what firmware and boot loader left, and no cache has a line of them
+    /// on our account, because EL2 has never touched them.
+    pub fn give_as_found(self, owner: DomId) -> Mfn {
+        ClearBlock(self).become_each(State::new(Kind::Ram, owner, 0))
     }
 
     /// Keeps the frames for EL2, for good. Their content is unknown.
@@ -93,20 +111,9 @@ impl ClearBlock {
 
     /// Makes the frames the memory of `owner`, whose account was charged. From now on each is on its own: the domain
     /// may give them back one by one.
-    ///
-    /// A guest decides for itself whether it looks through the caches, and starts with them off. So the zeros go to RAM
-    /// first: what RAM still holds is of whoever had the frames before, and a dirty line, written back later, would undo
-    /// what the guest wrote past the caches (DDI 0487 B2.8, D7.5.9).
     #[inline]
     pub fn give_to(self, owner: DomId) -> Mfn {
-        self.clean();
         self.become_each(State::new(Kind::Ram, owner, 0))
-    }
-
-    /// Makes the frames stage-2 tables.
-    #[inline]
-    pub(crate) fn into_table(self) -> Mfn {
-        self.become_each(State::new(Kind::Table, DomId::DOM0, 0))
     }
 
     /// Makes the frames pages that EL2 shows to `owner`, mapped nowhere yet.
@@ -115,19 +122,17 @@ impl ClearBlock {
         for frame in frames.into_iter().flatten() {
             frame.set_mapped_at(None);
         }
-        self.clean();
         self.become_each(State::new(Kind::Shared, owner, 0))
-    }
-
-    fn clean(&self) {
-        let bytes = self.pages().get() * PAGE_SIZE;
-        arch::phys::clean_invalidate(self.mfn().pa(), bytes as usize);
     }
 
     #[inline]
     fn become_each(self, state: State) -> Mfn {
         let block = ManuallyDrop::new(self.0);
-        if let Some(frames) = memory().frames(block.mfn, block.pages()) {
+        if block.order == 0 {
+            if let Some(frame) = memory().frame(block.mfn) {
+                frame.set_state(state);
+            }
+        } else if let Some(frames) = memory().frames(block.mfn, block.pages()) {
             Frame::set_all(frames, state);
         }
         block.mfn

@@ -6,8 +6,8 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 
+use crate::sync::TicketMutex;
 use buddy_system_allocator::Heap as Buddies;
-use spin::mutex::TicketMutex;
 use stage2::{BlockSize, Pages};
 
 use super::memory;

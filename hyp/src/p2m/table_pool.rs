@@ -36,7 +36,7 @@ impl TableMemory for TablePool {
         if used > self.limit {
             return None;
         }
-        let table = memory().allocate(pages_log2.into())?.clear().into_table();
+        let table = memory().allocate(pages_log2.into())?.into_table();
         self.used = used;
         Some(table.pa())
     }
