@@ -20,11 +20,11 @@ mod two_level;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::sync::TicketMutexGuard;
 use pv_abi::domid::DomId;
 use pv_abi::errno::Errno;
 use pv_abi::event_channel::{Port, Status, StatusInterdomain, StatusKind, StatusUnbound, StatusUnion};
 use pv_abi::xen::Virq;
-use spin::mutex::TicketMutexGuard;
 use stage2::Gfn;
 
 pub use channels::EventChannels;
@@ -205,23 +205,17 @@ pub fn close(domain: &Arc<Domain>, port: Port) -> Result<(), Errno> {
 
 /// Closes all ports of a domain and goes back to 2-level delivery (`EVTCHNOP_reset`). False: call again, there is more.
 pub fn reset(domain: &Arc<Domain>) -> bool {
-    let (first, end) = {
-        let channels = domain.events.lock();
-        (channels.next_to_close, channels.ports.end())
-    };
-    for port in first..end {
-        if port.is_multiple_of(CLOSED_AT_ONCE) && port != first && arch::interrupt_pending() {
-            domain.events.lock().next_to_close = port;
+    let (mut next, mut closed) = (0, 0u32);
+    while let Some(port) = { domain.events.lock().ports.next_open(next) } {
+        if closed == CLOSED_AT_ONCE && arch::interrupt_pending() {
             return false;
         }
-        // Not open is what it shall be.
+        closed = if closed == CLOSED_AT_ONCE { 1 } else { closed + 1 };
+        // Whoever closed it in between did what there was to do.
         let _ = close(domain, port);
+        next = port + 1;
     }
-    let old = {
-        let mut channels = domain.events.lock();
-        channels.next_to_close = 1;
-        channels.leave_fifo()
-    };
+    let old = domain.events.lock().leave_fifo();
     drop(old);
     true
 }

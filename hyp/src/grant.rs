@@ -20,9 +20,9 @@ mod tests;
 
 use alloc::sync::Arc;
 
+use crate::sync::TicketMutex;
 use pv_abi::errno::Errno;
 use pv_abi::grant_table::{GrantRef, Status};
-use spin::mutex::TicketMutex;
 use stage2::{Gfn, Mfn};
 
 use maptrack::Maptrack;

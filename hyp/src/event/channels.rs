@@ -90,8 +90,6 @@ pub struct EventChannels {
     pollers: u32,
     /// No new ports: the domain goes away.
     pub(super) is_dying: bool,
-    /// Where a reset goes on.
-    pub(super) next_to_close: Port,
 }
 
 impl EventChannels {
@@ -105,7 +103,6 @@ impl EventChannels {
             fifo: None,
             pollers: 0,
             is_dying: false,
-            next_to_close: 1,
         }
     }
 

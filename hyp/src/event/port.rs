@@ -93,13 +93,14 @@ impl PortTable {
         Ok(&mut bucket[port as usize % BUCKET])
     }
 
-    /// The lowest free port below `limit` that is not `busy`; the table grows as needed. `ENOSPC` when there is none.
+    /// The lowest free port below `limit` that is not `busy`; the table grows as needed. `ENOSPC` when there is none,
+    /// `ENOMEM` when there is no memory for it.
     pub(super) fn find_free(&mut self, limit: Port, busy: impl Fn(Port) -> bool) -> Result<Port, Errno> {
         let mut skipped = None;
         let mut port = self.free_hint;
         while port < limit {
             if port >= self.end() {
-                self.grow();
+                self.grow()?;
             }
             if matches!(self.get(port)?.state, State::Free) {
                 if !busy(port) {
@@ -113,12 +114,23 @@ impl PortTable {
         Err(Errno::ENOSPC)
     }
 
-    fn grow(&mut self) {
-        let mut bucket = Box::new([const { Channel::FREE }; BUCKET]);
-        if self.buckets.is_empty() {
-            bucket[0].state = State::Reserved;
+    /// A guest makes the table grow, so that must not fail but by an error.
+    fn grow(&mut self) -> Result<(), Errno> {
+        self.buckets.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        let mut bucket = Vec::new();
+        bucket.try_reserve_exact(BUCKET).map_err(|_| Errno::ENOMEM)?;
+        bucket.resize(BUCKET, Channel::FREE);
+        if let (true, Some(first)) = (self.buckets.is_empty(), bucket.first_mut()) {
+            first.state = State::Reserved;
         }
-        self.buckets.push(bucket);
+        self.buckets.push(bucket.into_boxed_slice().try_into().map_err(|_| Errno::ENOMEM)?);
+        Ok(())
+    }
+
+    /// The first open port from `first` on.
+    pub(super) fn next_open(&self, first: Port) -> Option<Port> {
+        (first..self.end())
+            .find(|&port| self.get(port).is_ok_and(|c| !matches!(c.state, State::Free | State::Reserved)))
     }
 
     /// Makes an open port free. What it was bound to is returned, to be dropped when convenient.

@@ -288,7 +288,11 @@ fn nothing_remains_of_a_domain_that_goes() {
     assert_eq!((Arc::strong_count(&a), Arc::strong_count(&b)), (1, 1));
     assert_eq!(status(&b, ports[7].1).unwrap().status, StatusKind::Unbound.raw());
     assert_eq!(bind_interdomain(&a, &b, ports[7].1), Err(Errno::EINVAL), "the dying opens nothing");
-    assert!(reset(&b));
+    crate::arch::set_interrupt_pending(true);
+    assert!(!reset(&b), "begun, and given up by the guest");
+    crate::arch::set_interrupt_pending(false);
+    assert_eq!(alloc_unbound(&b, a.id), Ok(1));
+    assert!(reset(&b), "begins anew");
     assert_eq!(alloc_unbound(&b, a.id), Ok(1));
 }
 

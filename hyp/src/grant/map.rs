@@ -94,7 +94,7 @@ fn prepare(
     }
     let used = if entry.flags & GNTMAP_READONLY != 0 { Use::Read } else { Use::Write };
     let granter = granters.find(entry.dom).ok_or(Status::BadDomain)?;
-    let handle = user.grants.maptrack.lock().reserve().ok_or(Status::NoSpace)?;
+    let handle = user.grants.maptrack.lock().reserve(user.is_control).ok_or(Status::NoSpace)?;
     let acquired = granter.grants.table.lock().acquire(&granter.p2m, entry.r#ref, user.id, used, true);
     match acquired {
         Ok(page) => {

@@ -10,8 +10,10 @@ use stage2::Mfn;
 use super::table::Use;
 use crate::domain::Domain;
 
-/// Handles a domain may have (`max_maptrack_frames` = 1024 frames of 512 in Xen is more than a guest can map).
-const MAX_HANDLES: usize = 1 << 19;
+/// Handles the control domain may have: Xen's default, 1024 frames of 512.
+const CONTROL_HANDLES: usize = 1 << 19;
+/// Handles another domain may have; they are EL2's memory, which it can fill without help.
+const HANDLES: usize = 1 << 16;
 
 /// A mapping.
 pub(super) struct Mapping {
@@ -41,8 +43,9 @@ impl Maptrack {
         Self { slots: Vec::new(), free: None }
     }
 
-    /// A handle for a mapping to be made. `None` when there are too many.
-    pub(super) fn reserve(&mut self) -> Option<GrantHandle> {
+    /// A handle for a mapping to be made. `None` when there are too many, or no memory for one more.
+    pub(super) fn reserve(&mut self, is_control: bool) -> Option<GrantHandle> {
+        let limit = if is_control { CONTROL_HANDLES } else { HANDLES };
         let index = match self.free {
             Some(index) => {
                 if let Slot::Free(next) = self.slots.get(index)? {
@@ -50,7 +53,8 @@ impl Maptrack {
                 }
                 index
             }
-            None if self.slots.len() < MAX_HANDLES => {
+            None if self.slots.len() < limit => {
+                self.slots.try_reserve(1).ok()?;
                 self.slots.push(Slot::Reserved);
                 self.slots.len() - 1
             }

@@ -280,6 +280,41 @@ fn a_dying_user_ends_its_uses() {
 }
 
 #[test]
+fn a_handle_is_one_mappings_at_a_time() {
+    let (a, _b) = two();
+    let mut maptrack = Maptrack::new();
+    let handles: Vec<_> = (0..3).map(|_| maptrack.reserve(false).unwrap()).collect();
+    assert_eq!(handles, [0, 1, 2]);
+    let mapping =
+        || maptrack::Mapping { granter: a.domain.clone(), gref: 1, used: table::Use::Read, mfn: Mfn::new(5) };
+    maptrack.fill(1, mapping());
+    assert!(maptrack.has(1) && !maptrack.has(0) && maptrack.maps(Mfn::new(5)));
+    assert!(maptrack.take(0).is_none(), "reserved only");
+    assert!(maptrack.take(1).is_some() && maptrack.take(1).is_none());
+    maptrack.cancel(1);
+    maptrack.cancel(1);
+    assert!(maptrack.take(1).is_none(), "free, and stays so");
+    assert_eq!(maptrack.reserve(false), Some(1));
+    assert_eq!(maptrack.reserve(false), Some(3));
+    maptrack.cancel(2);
+    maptrack.cancel(0);
+    maptrack.fill(2, mapping());
+    assert!(!maptrack.has(2), "not reserved");
+    assert_eq!(
+        [maptrack.reserve(false), maptrack.reserve(false), maptrack.reserve(false)],
+        [Some(0), Some(2), Some(4)]
+    );
+}
+
+#[test]
+fn a_domain_cannot_fill_memory_with_handles() {
+    let mut maptrack = Maptrack::new();
+    let count = (0..1 << 20).take_while(|_| maptrack.reserve(false).is_some()).count();
+    assert_eq!(count, 1 << 16);
+    assert!(maptrack.reserve(true).is_some(), "the control domain may have more");
+}
+
+#[test]
 fn frames_come_on_demand_up_to_the_maximum() {
     machine(8);
     let a = guest(1, 8);

@@ -16,7 +16,7 @@ use alloc::sync::Arc;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, fence};
 
-use spin::mutex::{TicketMutex, TicketMutexGuard};
+use crate::sync::{TicketMutex, TicketMutexGuard};
 
 use super::entity::{Entity, Runstate, State};
 use super::mask::CpuMask;

@@ -551,6 +551,8 @@ fn no_wake_is_lost_between_threads() {
         pending: Vec<AtomicBool>,
         consumed: Vec<AtomicU32>,
         active: Vec<AtomicBool>,
+        /// Whose registers hold each vCPU: 0 for nobody, otherwise 1 + the CPU.
+        holder: Vec<AtomicU32>,
         done: AtomicBool,
         clock: std::sync::atomic::AtomicU64,
     }
@@ -562,6 +564,7 @@ fn no_wake_is_lost_between_threads() {
         pending: (0..VCPUS).map(|_| AtomicBool::new(false)).collect(),
         consumed: (0..VCPUS).map(|_| AtomicU32::new(0)).collect(),
         active: (0..VCPUS).map(|_| AtomicBool::new(false)).collect(),
+        holder: (0..VCPUS).map(|_| AtomicU32::new(0)).collect(),
         done: AtomicBool::new(false),
         clock: std::sync::atomic::AtomicU64::new(1),
     };
@@ -582,6 +585,8 @@ fn no_wake_is_lost_between_threads() {
                         _ => false,
                     };
                     if switches && let Some(old) = loaded.take() {
+                        std::thread::yield_now();
+                        w.holder[old.name].store(0, Release);
                         let _ = w.scheduler.unloaded(&old);
                     }
                     let Some(v) = decision.next else {
@@ -590,6 +595,9 @@ fn no_wake_is_lost_between_threads() {
                     };
                     w.scheduler.loaded(&v, cpu(c));
                     loaded = Some(v.clone());
+                    let me = c as u32 + 1;
+                    let holder = w.holder[v.name].swap(me, AcqRel);
+                    assert!(holder == 0 || holder == me, "its registers were elsewhere");
                     assert!(!w.active[v.name].swap(true, AcqRel), "on two CPUs");
                     if w.pending[v.name].swap(false, AcqRel) {
                         w.consumed[v.name].fetch_add(1, Release);
