@@ -11,8 +11,8 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use crate::sync::TicketMutex;
 use log::{Level, LevelFilter, Metadata, Record};
-use spin::mutex::TicketMutex;
 
 use crate::arch;
 
@@ -24,6 +24,8 @@ const INPUT_SIZE: usize = 256;
 const SWITCH_KEY: u8 = 0x01;
 /// Lines that guests may cause per second before they are dropped.
 const GUEST_LINES_PER_SECOND: u32 = 20;
+/// Targets of the interrupt controller's driver crate.
+const DRIVER: &str = "arm_gic_driver";
 
 static GUEST_LEVEL: AtomicU8 = AtomicU8::new(LevelFilter::Warn as u8);
 static LOGGER: Logger = Logger;
@@ -159,7 +161,14 @@ struct Logger;
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() != GUEST || (metadata.level() as u8) <= GUEST_LEVEL.load(Ordering::Relaxed)
+        match metadata.target() {
+            GUEST => (metadata.level() as u8) <= GUEST_LEVEL.load(Ordering::Relaxed),
+            // What drivers tell of their progress is for `loglvl=debug`.
+            target if target.starts_with(DRIVER) && metadata.level() == Level::Info => {
+                log::max_level() >= LevelFilter::Debug
+            }
+            _ => true,
+        }
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -167,7 +176,8 @@ impl log::Log for Logger {
             return;
         }
         let mut console = console().lock();
-        if record.target() == GUEST && !console.admit_guest_line(arch::now().get(), arch::counter_frequency()) {
+        if record.target() == GUEST && !console.admit_guest_line(arch::now().get(), arch::counter_frequency())
+        {
             return;
         }
         let mark = match record.level() {

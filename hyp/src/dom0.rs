@@ -144,10 +144,6 @@ pub struct Inputs<'a> {
     pub machine: &'a Machine<'a>,
     /// The command line.
     pub options: &'a Options<'a>,
-    /// Memory that is free, ascending, in ranges apart from one another.
-    pub free: &'a [PaRange],
-    /// What dom0 starts with.
-    pub sizes: Sizes,
     /// dom0's command line.
     pub bootargs: &'a str,
     /// What Nacelle keeps.
@@ -156,13 +152,13 @@ pub struct Inputs<'a> {
     pub ipa_bits: u32,
 }
 
-/// Plans dom0.
+/// Plans dom0 around the memory that [`layout`] chose for it.
 ///
 /// # Errors
 /// See [`PlanError`].
-pub fn plan(inputs: &Inputs<'_>) -> Result<Dom0Plan, PlanError> {
+pub fn plan(inputs: &Inputs<'_>, layout: Layout) -> Result<Dom0Plan, PlanError> {
     let Inputs { tree, machine, options, .. } = *inputs;
-    let Layout { banks, kernel, initrd, dtb } = layout(inputs)?;
+    let Layout { banks, kernel, initrd, dtb } = layout;
     let devices = devices::scan(tree, &machine.memory, &machine.gic.ranges(), &inputs.kept);
     let limit = Pa::new(1u64.checked_shl(inputs.ipa_bits).unwrap_or(u64::MAX));
     let (vcpus, gic) = gic(machine, options)?;
@@ -198,11 +194,20 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Dom0Plan, PlanError> {
     })
 }
 
-fn layout(inputs: &Inputs<'_>) -> Result<Layout, LayoutError> {
-    let free: u64 = inputs.free.iter().map(PaRange::size).sum();
-    let total: u64 = inputs.machine.memory.iter().map(PaRange::size).sum();
-    let amount = inputs.options.dom0_mem.choose(layout::default_amount(free));
-    layout::choose(inputs.free, total, amount, &inputs.sizes)
+/// Chooses dom0's memory among the `free` ranges, which are ascending and apart from one another.
+///
+/// # Errors
+/// See [`LayoutError`].
+pub fn layout(
+    machine: &Machine<'_>,
+    options: &Options<'_>,
+    free: &[PaRange],
+    sizes: &Sizes,
+) -> Result<Layout, LayoutError> {
+    let available: u64 = free.iter().map(PaRange::size).sum();
+    let total: u64 = machine.memory.iter().map(PaRange::size).sum();
+    let amount = options.dom0_mem.choose(layout::default_amount(available));
+    layout::choose(free, total, amount, sizes)
 }
 
 /// How many vCPUs, and the GIC that they get.

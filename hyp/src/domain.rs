@@ -11,7 +11,9 @@ use pv_abi::domid::DomId;
 use pv_abi::errno::Errno;
 use pv_abi::sched::ShutdownReason;
 use pv_abi::xen::Virq;
-use spin::{Once, RwLock, mutex::TicketMutex};
+use spin::Once;
+
+use crate::sync::{RwLock, TicketMutex};
 
 use crate::arch;
 use crate::event::{self, EventChannels};

@@ -53,7 +53,7 @@ pub enum ImageError {
     NotImage([u8; 8], &'static str),
     /// It predates Linux 3.17 and does not say how much memory it takes.
     NoSize,
-    /// The header asks for more than [`MAX_MEMORY`], or for less than the file holds.
+    /// The header asks for more than [`MAX_MEMORY`], or for less than it decompresses to.
     Size(u64),
     /// `text_offset` is not below [`ALIGNMENT`].
     TextOffset(u64),
@@ -136,11 +136,14 @@ impl<'a> Image<'a> {
             }
         };
         let (text_offset, memory_size) = requirements(&header)?;
-        if let Source::Plain(bytes) = source
-            && bytes.len() as u64 > memory_size
-        {
-            return Err(ImageError::Size(memory_size));
-        }
+        // What follows the image, a signature say, is no part of it.
+        let source = match source {
+            Source::Plain(bytes) => {
+                let end = usize::try_from(memory_size).unwrap_or(usize::MAX).min(bytes.len());
+                Source::Plain(bytes.get(..end).unwrap_or(bytes))
+            }
+            gzip => gzip,
+        };
         Ok(Self { source, text_offset, memory_size })
     }
 
@@ -425,6 +428,15 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_plain_image_is_left_out() {
+        let mut signed = image(5000);
+        signed.resize(5000 + 0x1000, 0);
+        let whole = signed.clone();
+        signed.extend(b"signature");
+        assert!(loaded(&signed).unwrap() == whole);
+    }
+
+    #[test]
     fn the_checksum_is_the_standard_one() {
         assert_eq!(!crc32(!0, b"123456789"), 0xcbf4_3926);
     }
@@ -440,7 +452,6 @@ mod tests {
         assert_eq!(error(&plain[..63]), ImageError::TooShort(63));
         assert_eq!(with(16, &[0; 8]), ImageError::NoSize);
         assert_eq!(with(16, &[0xff; 8]), ImageError::Size(u64::MAX));
-        assert_eq!(with(16, &4096u64.to_le_bytes()), ImageError::Size(4096));
         assert_eq!(with(8, &[0, 0, 0x20]), ImageError::TextOffset(0x20_0000));
         assert_eq!(with(24, &[1]), ImageError::BigEndian);
         assert!(with(56, b"RISC").to_string().contains("4d 5a 00 00"));

@@ -18,11 +18,14 @@ pub fn announce_input(to_nacelle: bool) {
 pub fn press(key: u8) {
     match key {
         b'h' => {
+            info!("key 'C' (trigger a crash)");
             info!("key 'h' (show this message)");
             info!("key 'm' (memory info)");
             info!("key 'q' (dump domain and vCPU info)");
             info!("key 'R' (reboot machine)");
         }
+        // What a crash looks like, and that it is reported, can be seen and tested.
+        b'C' => panic!("'C' pressed -> crash"),
         b'm' => info!("free memory: {} KiB", mm::memory().free_count().get() * 4),
         b'q' => dump_domains(),
         b'R' => {
@@ -37,12 +40,21 @@ pub fn press(key: u8) {
 fn dump_domains() {
     let mut next = DomId::DOM0;
     while let Some(domain) = domain::first_from(next) {
-        info!("{}: {} vCPUs, shut down: {}", domain.id, domain.vcpus().len(),
-            domain.is_shut_down.load(core::sync::atomic::Ordering::Relaxed));
+        info!(
+            "{}: {} vCPUs, shut down: {}",
+            domain.id,
+            domain.vcpus().len(),
+            domain.is_shut_down.load(core::sync::atomic::Ordering::Relaxed)
+        );
         for vcpu in domain.vcpus() {
             let run = sched::runstate(vcpu);
-            info!("    v{}: {:?} home {} loaded on {:?}", vcpu.id.get(), run.phase, vcpu.sched.home(),
-                vcpu.sched.loaded_on());
+            info!(
+                "    v{}: {:?} home {} loaded on {:?}",
+                vcpu.id.get(),
+                run.phase,
+                vcpu.sched.home(),
+                vcpu.sched.loaded_on()
+            );
         }
         next = DomId::new(domain.id.raw().saturating_add(1));
     }

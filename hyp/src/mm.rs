@@ -30,7 +30,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use pv_abi::domid::DomId;
-use spin::{Once, mutex::TicketMutex};
+use spin::Once;
+
+use crate::sync::TicketMutex;
 use stage2::{Mfn, PAGE_SIZE, Pa, Pages};
 
 use crate::arch;

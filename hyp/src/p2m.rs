@@ -15,9 +15,9 @@ mod table_pool;
 
 use alloc::sync::Arc;
 
+use crate::sync::{RwLock, RwLockReadGuard};
 use pv_abi::domid::DomId;
 use pv_abi::errno::Errno;
-use spin::{RwLock, RwLockReadGuard};
 use stage2::{Geometry, Gfn, Leaf, Mfn, Pa, PageType, Pages, Progress, Statistics, TableMemory, Tables};
 
 use crate::arch::Access;

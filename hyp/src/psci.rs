@@ -1,6 +1,5 @@
 //! PSCI 1.1 and the SMCCC calls that a guest may make (DEN 0022F, DEN 0028F): its CPUs, its own power.
 
-
 use core::sync::atomic::Ordering;
 
 use pv_abi::sched::ShutdownReason;
@@ -87,9 +86,11 @@ fn affinity_info(caller: &Caller<'_>, target: u64, lowest_level: u64) -> i64 {
         2 => 0xffff,
         _ => 0xff_ffff,
     };
-    let mut matching = caller.domain.vcpus().iter().filter(|v| {
-        (affinity_of(v.id.get()) ^ target) & AFFINITY & !ignored == 0
-    });
+    let mut matching = caller
+        .domain
+        .vcpus()
+        .iter()
+        .filter(|v| (affinity_of(v.id.get()) ^ target) & AFFINITY & !ignored == 0);
     let mut found = false;
     if matching.any(|v| {
         found = true;
@@ -153,4 +154,3 @@ pub fn call(caller: &Caller<'_>, args: [u64; 4]) -> Answer {
     };
     Answer::Return(result as u64)
 }
-

@@ -7,10 +7,10 @@ use alloc::sync::Arc;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
+use crate::sync::TicketMutex;
 use pv_abi::Errno;
 use pv_abi::vcpu::{RunstateInfo, XEN_RUNSTATE_UPDATE};
 use pv_abi::vm_assist::Type;
-use spin::mutex::TicketMutex;
 use stage2::PAGE_SIZE;
 use zerocopy::IntoBytes;
 

@@ -11,8 +11,8 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
+use crate::sync::TicketMutex;
 use gic::IntId;
-use spin::mutex::TicketMutex;
 
 use crate::cpu::{CpuId, MAX_CPUS};
 use crate::time::Ticks;

@@ -117,7 +117,9 @@ pub fn kick(vcpu: &Arc<Vcpu>, bits: u32) {
 
 /// The event upcall: an edge of the interrupt that the guest was told (`GUEST_EVTCHN_PPI`).
 pub fn raise_upcall(vcpu: &Arc<Vcpu>) {
-    if let (Some(domain), Some(intid)) = (vcpu.domain(), gic::IntId::ppi(pv_abi::arch_arm::GUEST_EVTCHN_PPI - 16)) {
+    if let (Some(domain), Some(intid)) =
+        (vcpu.domain(), gic::IntId::ppi(pv_abi::arch_arm::GUEST_EVTCHN_PPI - 16))
+    {
         crate::vgic::pulse(&domain, vcpu.id, intid);
     }
 }

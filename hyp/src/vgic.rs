@@ -1,8 +1,8 @@
 //! A domain's virtual GIC: the state machine of the `gic` crate, its lock, and where its registers appear.
 
+use crate::sync::TicketMutex;
 use gic::vgic::REDISTRIBUTOR_STRIDE;
 use gic::{ConfigError, Frame, IntId, Kicks, VGic, VGicConfig, VcpuIndex, Version};
-use spin::mutex::TicketMutex;
 use stage2::Ipa;
 
 use crate::domain::Domain;
@@ -57,7 +57,7 @@ impl VirtualGic {
 
     /// The state. Lock order: after event channels, before run queues.
     #[inline]
-    pub fn lock(&self) -> spin::mutex::TicketMutexGuard<'_, VGic> {
+    pub fn lock(&self) -> crate::sync::TicketMutexGuard<'_, VGic> {
         self.state.lock()
     }
 
@@ -116,5 +116,6 @@ pub fn set_level(domain: &Domain, id: VcpuId, intid: IntId, high: bool) {
 /// What [`Domain::new`] wants for a domain of tests: one vCPU, GICv2.
 #[cfg(test)]
 pub fn for_tests() -> VirtualGic {
-    VirtualGic::new(Frames::V2 { distributor: Ipa::new(0x0800_0000) }, &[0], 32).expect("a valid configuration")
+    VirtualGic::new(Frames::V2 { distributor: Ipa::new(0x0800_0000) }, &[0], 32)
+        .expect("a valid configuration")
 }

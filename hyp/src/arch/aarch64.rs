@@ -45,6 +45,13 @@ pub fn cpu_id() -> CpuId {
     percpu::this().id()
 }
 
+/// Gives way to whoever one waits for.
+#[inline(always)]
+pub fn relax() {
+    // SAFETY: a hint.
+    unsafe { core::arch::asm!("yield", options(nomem, nostack)) };
+}
+
 /// Addresses of the vCPU that is loaded on this CPU.
 pub mod guest {
     pub use super::vcpu::translate;
@@ -71,7 +78,10 @@ pub fn shut_down_machine(reason: ShutdownReason) -> ! {
             if panic::reboots() { power::reset() } else { power::off() }
         }
         ShutdownReason::Crash => {
-            log::error!("Hardware Dom0 crashed: {}", if panic::reboots() { "rebooting machine" } else { "halting machine" });
+            log::error!(
+                "Hardware Dom0 crashed: {}",
+                if panic::reboots() { "rebooting machine" } else { "halting machine" }
+            );
             if panic::reboots() { power::reset() } else { power::off() }
         }
         ShutdownReason::Poweroff | ShutdownReason::Suspend | ShutdownReason::SoftReset => {

@@ -1,7 +1,7 @@
 //! Making dom0 out of its plan: frames, stage 2, copies, vCPUs. After that the boot modules' memory is free.
 //!
-//! Order matters in one place: the memory is taken as soon as its place is chosen, so that nothing which is allocated
-//! on the way lands there.
+//! Order matters in one place: the memory is taken as soon as its place is chosen, before anything is allocated that could
+//! land there.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -16,8 +16,8 @@ use pv_abi::hvm::{self, Index};
 use stage2::{Access, Attributes, BlockSize, Geometry, Ipa, MemoryType, PAGE_SIZE, Pa, PageType, Pages};
 
 use super::devices::{Kept, merge, subtract};
-use super::layout::{GRANULE, Sizes};
-use super::{Dom0Gic, Dom0Plan, EVENT_PPI, Inputs, PlanError, plan};
+use super::layout::{GRANULE, Layout, Sizes};
+use super::{Dom0Gic, Dom0Plan, EVENT_PPI, Inputs, PlanError, layout, plan};
 use crate::arch;
 use crate::bundle::{self, BundleError};
 use crate::cmdline::Options;
@@ -25,7 +25,7 @@ use crate::devicetree::{DeviceTree, PaRange};
 use crate::discovery::{Machine, ModuleKind, Pl011};
 use crate::domain::{self, Domain, DomainConfig};
 use crate::image::{Image, ImageError, LoadError};
-use crate::mm::{MemoryRange, frame_table::State, memory};
+use crate::mm::{MemoryRange, block::Block, frame_table::State, memory};
 use crate::p2m::{P2m, P2mConfig};
 use crate::sched::{self, CpuMask};
 use crate::vcpu::{Vcpu, VcpuId};
@@ -103,7 +103,12 @@ pub fn start(
 ) -> Result<(), BuildError> {
     let files = files(machine)?;
     let image = Image::parse(files.kernel).map_err(BuildError::Image)?;
-    let free = free_blocks();
+    let sizes = Sizes {
+        text_offset: image.text_offset(),
+        kernel: image.memory_size(),
+        initrd: files.ramdisk.len() as u64,
+    };
+    let (layout, blocks) = take_memory(machine, options, &sizes)?;
     let kept_ranges: Vec<PaRange> = console.iter().map(|uart| uart.registers).collect();
     let kept_interrupts: Vec<gic::IntId> =
         console.iter().filter_map(|uart| uart.interrupt).map(|interrupt| interrupt.intid).collect();
@@ -111,18 +116,12 @@ pub fn start(
         tree,
         machine,
         options,
-        free: &free,
-        sizes: Sizes {
-            text_offset: image.text_offset(),
-            kernel: image.memory_size(),
-            initrd: files.ramdisk.len() as u64,
-        },
         bootargs: files.bootargs,
         kept: Kept { ranges: &kept_ranges, interrupts: &kept_interrupts },
         ipa_bits: geometry.ipa_bits(),
     };
-    let plan = plan(&inputs)?;
-    let domain = build(&plan, geometry)?;
+    let plan = plan(&inputs, layout)?;
+    let domain = build(&plan, blocks, geometry)?;
     load(&domain.p2m, &plan, &image, files.ramdisk)?;
     release_modules(tree, machine);
     run(&domain, &plan, online);
@@ -162,6 +161,26 @@ fn files<'a>(machine: &'a Machine<'_>) -> Result<Files<'a>, BuildError> {
     })
 }
 
+/// Chooses dom0's memory and takes it, in blocks as large as there are.
+fn take_memory(
+    machine: &Machine<'_>,
+    options: &Options<'_>,
+    sizes: &Sizes,
+) -> Result<(Layout, Vec<Block>), BuildError> {
+    // The heap may grow meanwhile, and into what was just found free. It has grown then, and will not again.
+    const ATTEMPTS: u32 = 4;
+    let mut attempt = 1;
+    loop {
+        let layout = layout(machine, options, &free_blocks(), sizes).map_err(PlanError::Layout)?;
+        let taken: Result<Vec<Vec<Block>>, BuildError> = layout.banks.iter().map(take_bank).collect();
+        match taken {
+            Ok(blocks) => return Ok((layout, blocks.into_iter().flatten().collect())),
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(_) => attempt += 1,
+        }
+    }
+}
+
 /// Free memory in blocks of 2 MiB, found by taking each for a moment.
 fn free_blocks() -> Vec<PaRange> {
     let order = BlockSize::Block2M.order();
@@ -179,8 +198,24 @@ fn free_blocks() -> Vec<PaRange> {
     merge(free)
 }
 
+fn take_bank(bank: &PaRange) -> Result<Vec<Block>, BuildError> {
+    let mut blocks = Vec::new();
+    let mut at = bank.start;
+    while at < bank.end {
+        let take = |size: BlockSize| {
+            let fits = at.is_aligned(size.bytes()) && bank.end.raw() - at.raw() >= size.bytes();
+            if fits { memory().allocate_at(at.mfn(), size.order()) } else { None }
+        };
+        let block = take(BlockSize::Block1G).or_else(|| take(BlockSize::Block2M));
+        let block = block.ok_or(BuildError::Refused("memory for dom0", *bank, Errno::ENOMEM))?;
+        at = at.wrapping_add(block.pages().get() * PAGE_SIZE);
+        blocks.push(block);
+    }
+    Ok(blocks)
+}
+
 /// The domain with its memory and devices, without content and without vCPUs that run.
-fn build(plan: &Dom0Plan, geometry: Geometry) -> Result<Arc<Domain>, BuildError> {
+fn build(plan: &Dom0Plan, blocks: Vec<Block>, geometry: Geometry) -> Result<Arc<Domain>, BuildError> {
     let whole = PaRange { start: Pa::ZERO, end: Pa::ZERO };
     let refused = |what| move |errno| BuildError::Refused(what, whole, errno);
     let memory_pages = Pages::from_bytes(plan.memory_size());
@@ -209,9 +244,7 @@ fn build(plan: &Dom0Plan, geometry: Geometry) -> Result<Arc<Domain>, BuildError>
         vgic,
     ));
     domain.pages.set_maximum(memory_pages);
-    for bank in &plan.banks {
-        give_memory(&domain, bank)?;
-    }
+    give_memory(&domain, blocks)?;
     // Nacelle adds no attribute of its own to devices: dom0's tables say Device or Normal, and the stricter of the
     // two stages holds (DDI 0487, D8.6.6), as on Xen. Its prefetchable PCI windows may so be write-combining.
     let registers = Attributes::new(Access::RW, MemoryType::NormalWb, PageType::Mmio);
@@ -237,22 +270,17 @@ fn build(plan: &Dom0Plan, geometry: Geometry) -> Result<Arc<Domain>, BuildError>
     Ok(domain)
 }
 
-/// Gives dom0 a bank of memory, 1:1, cleared, in blocks as large as there are.
-fn give_memory(domain: &Domain, bank: &PaRange) -> Result<(), BuildError> {
-    let refused = |errno| BuildError::Refused("memory for dom0", *bank, errno);
+/// Gives dom0 its memory, 1:1. As it is: nobody else has had it, and to clear it would take longer than all the rest of
+/// boot.
+fn give_memory(domain: &Domain, blocks: Vec<Block>) -> Result<(), BuildError> {
     domain.p2m.edit(|batch| {
-        let mut at = bank.start;
-        while at < bank.end {
-            let take = |size: BlockSize| {
-                let fits = at.is_aligned(size.bytes()) && bank.end.raw() - at.raw() >= size.bytes();
-                if fits { memory().allocate_at(at.mfn(), size.order()) } else { None }
-            };
-            let block = take(BlockSize::Block1G).or_else(|| take(BlockSize::Block2M));
-            let block = block.ok_or(refused(Errno::ENOMEM))?;
-            let size = block.pages().get() * PAGE_SIZE;
-            domain.pages.charge(block.pages()).map_err(refused)?;
-            batch.populate(Ipa::new(at.raw()).gfn(), block.clear()).map_err(refused)?;
-            at = at.wrapping_add(size);
+        for block in blocks {
+            let (start, pages) = (block.mfn().pa(), block.pages());
+            let range = PaRange { start, end: start.wrapping_add(pages.get() * PAGE_SIZE) };
+            let refused = |errno| BuildError::Refused("memory for dom0", range, errno);
+            domain.pages.charge(pages).map_err(refused)?;
+            let mfn = block.give_as_found(DomId::DOM0);
+            batch.map_own(Ipa::new(start.raw()).gfn(), mfn, pages).map_err(refused)?;
         }
         Ok(())
     })

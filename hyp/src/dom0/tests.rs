@@ -48,16 +48,16 @@ fn plan_with(host: &Host, free: &[PaRange]) -> Result<Dom0Plan, PlanError> {
     let ranges: Vec<PaRange> = host.console.iter().map(|uart| uart.registers).collect();
     let interrupts: Vec<IntId> =
         host.console.iter().filter_map(|uart| uart.interrupt).map(|interrupt| interrupt.intid).collect();
-    plan(&Inputs {
+    let layout = layout(host.machine, host.options, free, &SIZES)?;
+    let inputs = Inputs {
         tree: host.tree,
         machine: host.machine,
         options: host.options,
-        free,
-        sizes: SIZES,
         bootargs: "console=hvc0",
         kept: Kept { ranges: &ranges, interrupts: &interrupts },
         ipa_bits: 40,
-    })
+    };
+    plan(&inputs, layout)
 }
 
 fn range(start: u64, size: u64) -> PaRange {
@@ -396,7 +396,7 @@ fn dom0_is_built_as_planned() {
     assert!(dom0.vcpus()[0].is_up.load(core::sync::atomic::Ordering::Relaxed));
     assert!(!dom0.vcpus()[1].is_up.load(core::sync::atomic::Ordering::Relaxed));
 
-    // RAM from the lowest free 2 MiB, 1:1, with kernel, initramfs and tree in it, and the rest clear.
+    // RAM from the lowest free 2 MiB, 1:1, with kernel, initramfs and tree in it.
     let base = 0x4000_0000;
     let lookup = |address: u64| dom0.p2m.lookup(Ipa::new(address).gfn());
     for address in [base, base + 32 * M, base + 64 * M - 4096] {
@@ -408,7 +408,6 @@ fn dom0_is_built_as_planned() {
     let dtb = peek_dtb(base + 4 * M);
     assert_eq!(check(&dtb), Ok(()));
     assert!(show(&dtb, "/chosen").unwrap().contains(&"bootargs = console=hvc0 rdinit=/init".to_string()));
-    assert!(peek(Pa::new(base + 62 * M), 4096).iter().all(|&byte| byte == 0));
 
     // Devices, but not ours; the virtual CPU interface in place of the physical one; no distributor.
     assert_eq!(lookup(0x901_0000), Some((Mfn::new(0x9010), PageType::Mmio)));
@@ -454,6 +453,33 @@ fn dom0_from_a_bundle() {
     assert_eq!(peek(Pa::new(0x20_0000), 5000), kernel);
     let dtb = peek_dtb(0x40_0000);
     assert_eq!(show(&dtb, "/chosen"), lines(&["bootargs = quiet"]));
+}
+
+#[test]
+fn dom0_of_many_banks_and_of_blocks_of_1_gib() {
+    let started = |model: &Model, line| {
+        poke(KERNEL.0.into(), &image(5000));
+        let host = boot(model, line);
+        start_on(&host).unwrap();
+        let dom0 = domain::find(DomId::DOM0).unwrap();
+        assert_eq!(dom0.pages.current(), Pages::from_bytes(host.options.dom0_mem.amount.unwrap()));
+        dom0
+    };
+    let dom0 = started(&virt(2, 2), "dom0_mem=1024M");
+    let leaf = dom0.p2m.leaf(Ipa::new(0x8000_0000).gfn()).unwrap();
+    assert_eq!(leaf.size(), stage2::BlockSize::Block1G);
+    let mut model = pi4();
+    let mut kernel = node(
+        "module@1",
+        &[("compatible", Text(&["multiboot,kernel"])), ("reg", Cells(&[0, 0x3000_0000, 5000]))],
+        Vec::new(),
+    );
+    set(&mut kernel, "bootargs", &Text(&["quiet"]));
+    at(&mut model, "/chosen").add_child(kernel);
+    poke(0x3000_0000, &image(5000));
+    let dom0 = started(&model, "dom0_mem=1200M");
+    assert!(dom0.p2m.lookup(Ipa::new(0x20_0000).gfn()).is_some());
+    assert!(dom0.p2m.lookup(Ipa::new(0x7fff_f000).gfn()).is_none());
 }
 
 #[test]
@@ -536,13 +562,12 @@ fn no_blob_that_passes_the_check_panics_on_the_way_to_a_plan() {
                 tree: &tree,
                 machine: &machine,
                 options: &options,
-                free: &machine.memory,
-                sizes: SIZES,
                 bootargs: "",
                 kept: Kept { ranges: &ranges, interrupts: &[] },
                 ipa_bits: 40,
             };
-            match plan(&inputs) {
+            let chosen = layout(&machine, &options, &machine.memory, &SIZES).map_err(PlanError::Layout);
+            match chosen.and_then(|layout| plan(&inputs, layout)) {
                 Ok(plan) => {
                     assert_eq!(check(&plan.dtb), Ok(()), "dom0's tree must pass our own check");
                     assert!(

@@ -23,7 +23,11 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
 fn is_known(index: u32) -> bool {
     matches!(
         Index::try_from(index),
-        Ok(Index::CallbackIrq | Index::StorePfn | Index::StoreEvtchn | Index::ConsolePfn | Index::ConsoleEvtchn)
+        Ok(Index::CallbackIrq
+            | Index::StorePfn
+            | Index::StoreEvtchn
+            | Index::ConsolePfn
+            | Index::ConsoleEvtchn)
     )
 }
 

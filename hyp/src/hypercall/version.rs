@@ -4,7 +4,9 @@ use alloc::boxed::Box;
 
 use pv_abi::Errno;
 use pv_abi::features;
-use pv_abi::version::{Capabilities, Changeset, Commandline, CompileInfo, FeatureInfo, Op, PlatformParameters};
+use pv_abi::version::{
+    Capabilities, Changeset, Commandline, CompileInfo, FeatureInfo, Op, PlatformParameters,
+};
 use spin::Once;
 
 use crate::mm::guest;
@@ -70,7 +72,10 @@ fn describe(caller: &Caller<'_>, args: &[u64; 5]) -> Result<i64, Errno> {
         Op::Extraversion => guest::write(caller, address, &field::<16>(EXTRAVERSION))?,
         Op::CompileInfo => {
             let info = CompileInfo {
-                compiler: field(privileged(caller, concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or later"))),
+                compiler: field(privileged(
+                    caller,
+                    concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or later"),
+                )),
                 compile_by: field(privileged(caller, "nacelle")),
                 compile_domain: field(privileged(caller, "")),
                 compile_date: field(privileged(caller, "")),
@@ -78,7 +83,9 @@ fn describe(caller: &Caller<'_>, args: &[u64; 5]) -> Result<i64, Errno> {
             guest::write(caller, address, &info)?;
         }
         Op::Capabilities => guest::write::<Capabilities>(caller, address, &field("xen-3.0-aarch64 "))?,
-        Op::Changeset => guest::write::<Changeset>(caller, address, &field(privileged(caller, "unavailable")))?,
+        Op::Changeset => {
+            guest::write::<Changeset>(caller, address, &field(privileged(caller, "unavailable")))?
+        }
         Op::PlatformParameters => {
             guest::write(caller, address, &PlatformParameters { virt_start: VIRT_START })?;
         }

@@ -3,7 +3,9 @@
 use arrayvec::ArrayVec;
 use gic::phys::PhysGic;
 use log::{error, info, warn};
-use spin::{Once, mutex::TicketMutex};
+use spin::Once;
+
+use crate::sync::TicketMutex;
 use stage2::{Geometry, Pa, Pages, VmidBits};
 
 use crate::cmdline::{self, Options};
@@ -56,7 +58,9 @@ extern "C" fn wrong_exception_level(dtb: u64, level: u64) -> ! {
         .and_then(|blob| DeviceTree::new(blob).ok())
         .and_then(|tree| discovery::uart(&tree, None).ok().flatten());
     let text = match level {
-        1 => "Nacelle must be entered at EL2, but was entered at EL1 (QEMU: -machine virtualization=on). Stopped.\n",
+        1 => {
+            "Nacelle must be entered at EL2, but was entered at EL1 (QEMU: -machine virtualization=on). Stopped.\n"
+        }
         3 => "Nacelle must be entered at EL2, but was entered at EL3: start it from firmware. Stopped.\n",
         _ => "Nacelle must be entered at EL2. Stopped.\n",
     };
@@ -126,7 +130,9 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
 
     let map = match build_map(machine.as_ref().ok(), uart.as_ref().ok().and_then(|u| u.as_ref()), tree, dtb) {
         Ok(map) => map,
-        Err(_) => stop_without_console(el2_map::early().as_mut(), "Nacelle: not enough table pages. Stopped.\n"),
+        Err(_) => {
+            stop_without_console(el2_map::early().as_mut(), "Nacelle: not enough table pages. Stopped.\n")
+        }
     };
     // SAFETY: the map holds this image, with the stack in use, all RAM, the device tree, and the devices used below.
     unsafe { el2_map::switch(&map) };
@@ -268,10 +274,8 @@ fn init_memory(machine: &Machine<'_>, tree: &DeviceTree<'_>, dtb: u64) {
     let image = el2_map::image();
     let own = [(image.start, image.end - image.start), (dtb, tree.blob().len() as u64)];
     let mut reserved: ArrayVec<MemoryRange, RESERVED> = ArrayVec::new();
-    let occupied = own
-        .iter()
-        .filter_map(|&(start, size)| PaRange::new(Pa::new(start), size))
-        .chain(machine.occupied());
+    let occupied =
+        own.iter().filter_map(|&(start, size)| PaRange::new(Pa::new(start), size)).chain(machine.occupied());
     for occupied in occupied {
         if reserved.try_push(range(&occupied)).is_err() {
             stop(format_args!("memory: more than {RESERVED} reserved ranges"));
@@ -325,7 +329,9 @@ fn map_stacks(cpus: usize) {
     let mut map = map.lock();
     let order = (el2_map::STACK_SIZE / 4096).ilog2();
     for id in (0..cpus.min(MAX_CPUS)).filter_map(CpuId::new) {
-        let Some(block) = mm::memory().allocate(order) else { stop(format_args!("no memory for the stack of {id}")) };
+        let Some(block) = mm::memory().allocate(order) else {
+            stop(format_args!("no memory for the stack of {id}"))
+        };
         let pa = block.into_hypervisor().pa().raw();
         let va = el2_map::stack_top(id) - el2_map::STACK_SIZE;
         if map.map(va, pa, el2_map::STACK_SIZE, Use::Data).is_err() {

@@ -169,7 +169,8 @@ impl Map {
 
 /// The early map, to add to it; only before [`switch`].
 pub fn early() -> Option<Map> {
-    (ROOT.load(Ordering::Acquire) == 0).then(|| Map { root: super::sysreg::read_sysreg!("ttbr0_el2") as *mut [u64; 512] })
+    (ROOT.load(Ordering::Acquire) == 0)
+        .then(|| Map { root: super::sysreg::read_sysreg!("ttbr0_el2") as *mut [u64; 512] })
 }
 
 /// Start and end of parts of this image, as the linker script has them.

@@ -2,6 +2,10 @@
 //!
 //! The decisions on all defects considered, with the documents they come from, are in docs/hardware.md.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::sysreg::read_sysreg;
+
 /// Implementer, part number, and variant and revision, of MIDR_EL1 (DDI 0487 D19.2.96).
 const fn model(midr: u64) -> (u64, u64, u64) {
     (midr >> 24 & 0xff, midr >> 4 & 0xfff, (midr >> 20 & 0xf) << 4 | midr & 0xf)
@@ -13,9 +17,35 @@ const CORTEX_A57: u64 = 0xd07;
 const CORTEX_A76: u64 = 0xd0b;
 const CORTEX_A510: u64 = 0xd46;
 
-/// Whether a TLBI and its DSB may complete before another CPU's accesses by the old translation have: the sequence is then
-/// done twice. Cortex-A55 2441007 (all revisions), A76 1286807 (to r3p0), A510 2441009 (to r1p1).
-pub const fn repeats_tlbi(midr: u64) -> bool {
+static REPEATS_TLBI: AtomicBool = AtomicBool::new(false);
+static HIDES_STAGE1_FAULTS: AtomicBool = AtomicBool::new(false);
+
+/// Looks at this CPU. A defect of one is worked around on all, since any may see the others'.
+pub fn init_cpu() {
+    let midr = read_sysreg!("midr_el1");
+    if has_incomplete_tlbi(midr) {
+        REPEATS_TLBI.store(true, Ordering::Relaxed);
+    }
+    if may_hide_stage1_fault(midr) {
+        HIDES_STAGE1_FAULTS.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether each TLB maintenance sequence must be done twice.
+#[inline(always)]
+pub fn repeats_tlbi() -> bool {
+    REPEATS_TLBI.load(Ordering::Relaxed)
+}
+
+/// Whether stage 1 must be asked before a stage 2 fault is believed.
+#[inline(always)]
+pub fn hides_stage1_faults() -> bool {
+    HIDES_STAGE1_FAULTS.load(Ordering::Relaxed)
+}
+
+/// Whether a TLBI and its DSB may complete before another CPU's accesses by the old translation have. Cortex-A55 2441007
+/// (all revisions), A76 1286807 (to r3p0), A510 2441009 (to r1p1).
+const fn has_incomplete_tlbi(midr: u64) -> bool {
     let (implementer, part, revision) = model(midr);
     implementer == ARM
         && match part {
@@ -26,9 +56,9 @@ pub const fn repeats_tlbi(midr: u64) -> bool {
         }
 }
 
-/// Whether a stage 2 translation fault may be reported where stage 1 has a fault of higher priority, so that stage 1 must be
-/// asked first. Cortex-A57 834220 (to r1p2).
-pub const fn may_hide_stage1_fault(midr: u64) -> bool {
+/// Whether a stage 2 translation fault may be reported where stage 1 has a fault of higher priority. Cortex-A57
+/// 834220 (to r1p2).
+const fn may_hide_stage1_fault(midr: u64) -> bool {
     let (implementer, part, revision) = model(midr);
     implementer == ARM && part == CORTEX_A57 && revision <= 0x12
 }

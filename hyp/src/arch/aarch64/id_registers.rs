@@ -63,7 +63,8 @@ pub fn read(register: u64) -> Option<u64> {
         // Pointer authentication (APA 7:4, API 11:8, GPA 27:24, GPI 31:28) needs keys to be switched; LS64 63:60 and
         // XS 59:56 need HCRX_EL2.
         r if r == reg(6, 1) => {
-            read_sysreg!("id_aa64isar1_el1") & !(field(4) | field(8) | field(24) | field(28) | field(56) | field(60))
+            read_sysreg!("id_aa64isar1_el1")
+                & !(field(4) | field(8) | field(24) | field(28) | field(56) | field(60))
         }
         // WFxT 3:0 traps as WFx but with another meaning, GPA3 11:8, APA3 15:12, MOPS 19:16, PAC_frac 27:24,
         // CLRBHB 31:28 stays, SYSREG_128 35:32 and 43:40 and above go.
@@ -76,10 +77,13 @@ pub fn read(register: u64) -> Option<u64> {
         // VH 11:8, VMIDBits 7:4, LO 19:16 (its regions name physical addresses; HCR_EL2.TLOR), HCX 43:40, TWED 35:32, nTLBPA 51:48 is information, ECBHB 63:60 stays, TIDCP1 55:52 and
         // CMOW 59:56 go with HCRX_EL2.
         r if r == reg(7, 1) => {
-            read_sysreg!("id_aa64mmfr1_el1") & !(field(4) | field(8) | field(16) | field(32) | field(40) | field(52) | field(56))
+            read_sysreg!("id_aa64mmfr1_el1")
+                & !(field(4) | field(8) | field(16) | field(32) | field(40) | field(52) | field(56))
         }
         // IESB 15:12 goes with RAS; NV 27:24, FWB 43:40, BBM 55:52 is for stage 1 too and stays, EVT 59:56.
-        r if r == reg(7, 2) => read_sysreg!("id_aa64mmfr2_el1") & !(field(12) | field(24) | field(40) | field(56)),
+        r if r == reg(7, 2) => {
+            read_sysreg!("id_aa64mmfr2_el1") & !(field(12) | field(24) | field(40) | field(56))
+        }
         // TCRX, SCTLRX, S1PIE, S1POE, … need HCRX_EL2's consent: none.
         _ => 0,
     })

@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use gic::phys::{CpuTarget, PhysGic};
 use gic::{CpuInterfaceState, Frame, Host, IntId, Kicks, SgiRegister, Trigger, VcpuIndex};
-use spin::{Once, mutex::TicketMutex};
+use spin::Once;
+
+use crate::sync::TicketMutex;
 
 use crate::console::{self, Input};
 use crate::cpu::{CpuId, MAX_CPUS};
@@ -124,7 +126,8 @@ pub fn route_to_control(domain: &Domain, intid: IntId, trigger: Trigger) -> bool
     }
     let word = (intid.get() / 32) as usize;
     let mut host = DomainHost { domain };
-    if word >= ROUTED.len() || !domain.vgic.lock().attach_hw(VcpuIndex::new(0), intid, Some(intid), &mut host) {
+    if word >= ROUTED.len() || !domain.vgic.lock().attach_hw(VcpuIndex::new(0), intid, Some(intid), &mut host)
+    {
         return false;
     }
     ROUTED[word].fetch_or(1 << (intid.get() % 32), Ordering::Release);
@@ -226,7 +229,9 @@ pub fn serve() -> bool {
 
 #[inline]
 fn is_routed(intid: IntId) -> bool {
-    ROUTED.get((intid.get() / 32) as usize).is_some_and(|w| w.load(Ordering::Acquire) & 1 << (intid.get() % 32) != 0)
+    ROUTED
+        .get((intid.get() / 32) as usize)
+        .is_some_and(|w| w.load(Ordering::Acquire) & 1 << (intid.get() % 32) != 0)
 }
 
 fn deliver_spi(loaded: Option<&Loaded>, intid: IntId) {
@@ -267,7 +272,8 @@ fn receive() {
 /// Moves what is pending for the loaded vCPU into its list registers.
 #[inline]
 pub fn flush(loaded: &Loaded) {
-    let kicks = loaded.domain.vgic.lock().flush(vgic::index_of(loaded.vcpu.id), &mut physical().list_registers());
+    let kicks =
+        loaded.domain.vgic.lock().flush(vgic::index_of(loaded.vcpu.id), &mut physical().list_registers());
     vgic::deliver(&loaded.domain, kicks);
 }
 

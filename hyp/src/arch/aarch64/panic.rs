@@ -129,7 +129,13 @@ extern "C" fn on_el2_exception(frame: &Frame) -> ! {
     let _ = writeln!(out, "(XEN) Unexpected {kind} at EL2 on CPU {}", cpu_number());
     let _ = writeln!(out, "(XEN) ESR {esr:#010x} (EC {:#04x})  FAR {far:#018x}", esr >> 26 & 0x3f);
     print_address(&mut out, elr);
-    let _ = writeln!(out, "(XEN) SP  {:016x}  SPSR {:08x}  HCR {:016x}", frame.sp, read_sysreg!("spsr_el2"), read_sysreg!("hcr_el2"));
+    let _ = writeln!(
+        out,
+        "(XEN) SP  {:016x}  SPSR {:08x}  HCR {:016x}",
+        frame.sp,
+        read_sysreg!("spsr_el2"),
+        read_sysreg!("hcr_el2")
+    );
     for (row, chunk) in frame.x.chunks(4).enumerate() {
         let _ = write!(out, "(XEN)");
         for (column, value) in chunk.iter().enumerate() {

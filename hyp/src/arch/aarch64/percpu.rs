@@ -51,18 +51,16 @@ struct All([PerCpu; MAX_CPUS]);
 // and code does not migrate between CPUs; `online` is atomic.
 unsafe impl Sync for All {}
 
-static CPUS: All = All(
-    [const {
-        PerCpu {
-            emergency_stack: Cell::new(0),
-            id: Cell::new(0),
-            loaded: UnsafeCell::new(None),
-            departure: Cell::new(Departure::Requests),
-            timer: timer::Programme::new(),
-            online: AtomicBool::new(false),
-        }
-    }; MAX_CPUS],
-);
+static CPUS: All = All([const {
+    PerCpu {
+        emergency_stack: Cell::new(0),
+        id: Cell::new(0),
+        loaded: UnsafeCell::new(None),
+        departure: Cell::new(Departure::Requests),
+        timer: timer::Programme::new(),
+        online: AtomicBool::new(false),
+    }
+}; MAX_CPUS]);
 static EMERGENCY: EmergencyStacks = EmergencyStacks(UnsafeCell::new([[0; EMERGENCY_STACK]; MAX_CPUS]));
 
 /// Makes this CPU `id`. Once per CPU, before anything calls [`this`].

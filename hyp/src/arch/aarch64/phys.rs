@@ -8,6 +8,8 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use stage2::{Mfn, PAGE_SIZE, Pa, Pages};
 
+use super::copy::copy_bytes;
+
 macro_rules! scalar {
     ($($ty:ty, $atomic:ty: $load:ident $store:ident $or:ident $and:ident $cas:ident;)*) => { $(
         /// Loads (acquire) a naturally aligned value.
@@ -72,7 +74,7 @@ scalar! {
 #[inline]
 pub unsafe fn copy_from(pa: Pa, to: &mut [u8]) {
     // SAFETY: the source is RAM by the caller's promise, and `to` is a Rust object, so they do not overlap.
-    unsafe { core::ptr::copy_nonoverlapping(pa.raw() as *const u8, to.as_mut_ptr(), to.len()) };
+    unsafe { copy_bytes(to.as_mut_ptr(), pa.raw() as *const u8, to.len()) };
 }
 
 /// Copies into physical memory; the range must not cross a page.
@@ -82,7 +84,7 @@ pub unsafe fn copy_from(pa: Pa, to: &mut [u8]) {
 #[inline]
 pub unsafe fn copy_to(pa: Pa, from: &[u8]) {
     // SAFETY: the target is RAM by the caller's promise, and `from` is a Rust object, so they do not overlap.
-    unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), pa.raw() as *mut u8, from.len()) };
+    unsafe { copy_bytes(pa.raw() as *mut u8, from.as_ptr(), from.len()) };
 }
 
 /// Copies `len` bytes between two places of physical memory, neither crossing a page.

@@ -1,7 +1,7 @@
 //! Names of this image's functions, for backtraces.
 //!
-//! `scripts/build` links twice: after the first link it writes the table of functions into the section `.symbols`
-//! (layout below), which is read-only data of the second. Without it backtraces show offsets.
+//! `scripts/build` writes the table of functions into the space that linker.ld leaves for it, in read-only data.
+//! Without it (all zeros) backtraces show offsets.
 //!
 //! ```text
 //! u32 count, u32 0, count × { u32 offset in the image, u32 offset of its name in the names }, names, each ending in 0

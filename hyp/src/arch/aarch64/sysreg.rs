@@ -74,6 +74,20 @@ pub mod hcr {
     /// For every guest. Not TSW: a set/way operation really does what it says, on the CPU it runs on (SWIO makes an
     /// invalidation clean, too), which is what a guest that turns its caches off needs; see docs/hardware.md. Bits of
     /// features that must stay off are 0: API and APK (pointer authentication traps), ATA (tags), EnSCXT, FIEN, NV.
-    pub const GUEST: u64 = VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TWI | TID3 | TSC | TIDCP | TACR | RW | TLOR
+    pub const GUEST: u64 = VM
+        | SWIO
+        | PTW
+        | FMO
+        | IMO
+        | AMO
+        | FB
+        | BSU_INNER
+        | TWI
+        | TID3
+        | TSC
+        | TIDCP
+        | TACR
+        | RW
+        | TLOR
         | TERR;
 }

@@ -94,7 +94,9 @@ pub fn trap(loaded: &Loaded, ctx: &mut Context, esr: u64) {
         MDSCR_EL1 | OSLAR_EL1 | OSDLR_EL1 | DBGPRCR_EL1 | MDRAR_EL1 | DBGCLAIMSET_EL1 | DBGCLAIMCLR_EL1
         | DBGAUTHSTATUS_EL1 => Access::Value(0),
         // The debug communications channel: nobody is at the other end.
-        MDCCINT_EL1 | MDCCSR_EL0 | DBGDTR_EL0 | DBGDTRRX_EL0 | OSDTRRX_EL1 | OSDTRTX_EL1 | OSECCR_EL1 => Access::Value(0),
+        MDCCINT_EL1 | MDCCSR_EL0 | DBGDTR_EL0 | DBGDTRRX_EL0 | OSDTRRX_EL1 | OSDTRTX_EL1 | OSECCR_EL1 => {
+            Access::Value(0)
+        }
         _ if is_debug_pair(register) => Access::Value(0),
         _ => match id_registers::read(register) {
             Some(value) if is_read => Access::Value(value),

@@ -14,9 +14,9 @@
 use alloc::sync::Arc;
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use spin::mutex::TicketMutex;
+use crate::sync::TicketMutex;
 use spin::Once;
 use stage2::{BlockSize, Ipa, Pa, Pages, Tlb, VersionedVmid, Vmid, VmidAllocator, VmidBits};
 
@@ -40,20 +40,17 @@ unsafe impl Sync for EmptyRoot {}
 
 static EMPTY_ROOT: EmptyRoot = EmptyRoot(UnsafeCell::new([0; 16 * 512]));
 
-/// Whether each TLB maintenance sequence must be done twice ([`errata::repeats_tlbi`]).
-static REPEAT: AtomicBool = AtomicBool::new(false);
-
 /// VTTBR_EL2 with that VMID and no translations.
 fn empty(vmid: Vmid) -> u64 {
     stage2::vttbr(Pa::new(EMPTY_ROOT.0.get() as u64), vmid)
 }
 
-/// Issues TLB maintenance and waits for it; again where the CPU needs it (`REPEAT`).
+/// Issues TLB maintenance and waits for it; again where the CPU needs it ([`errata::repeats_tlbi`]).
 macro_rules! tlbi {
     ($operation:literal, $barrier:literal) => {{
         // SAFETY: drops translations, which the walkers find again in the tables.
         unsafe { asm!(concat!("tlbi ", $operation), concat!("dsb ", $barrier), options(nostack)) };
-        if REPEAT.load(Ordering::Relaxed) {
+        if errata::repeats_tlbi() {
             // SAFETY: as above.
             unsafe { asm!(concat!("tlbi ", $operation), concat!("dsb ", $barrier), options(nostack)) };
         }
@@ -83,15 +80,15 @@ impl AddressSpace {
 }
 
 fn allocator() -> &'static TicketMutex<VmidAllocator<MAX_CPUS>> {
-    VMIDS.call_once(|| TicketMutex::new(VmidAllocator::new(VmidBits::from_id_aa64mmfr1(read_sysreg!("id_aa64mmfr1_el1")))))
+    VMIDS.call_once(|| {
+        TicketMutex::new(VmidAllocator::new(VmidBits::from_id_aa64mmfr1(read_sysreg!("id_aa64mmfr1_el1"))))
+    })
 }
 
 /// This CPU starts with no translations of guests, and nobody loaded. Before HCR_EL2.VM is first set: what the firmware,
 /// or the reset, left in the TLBs may carry any VMID (DDI 0487 D8.17.1).
 pub fn init_cpu() {
-    if errata::repeats_tlbi(read_sysreg!("midr_el1")) {
-        REPEAT.store(true, Ordering::Relaxed);
-    }
+    errata::init_cpu();
     // SAFETY: no guest runs here yet.
     unsafe { write_sysreg!("vttbr_el2", empty(Vmid::new(0))) };
     isb();
@@ -199,7 +196,7 @@ impl Tlb for Stage2Tlb {
                 unsafe { asm!("dsb ish", options(nostack)) };
             };
             by_address();
-            if REPEAT.load(Ordering::Relaxed) {
+            if errata::repeats_tlbi() {
                 by_address();
             }
             // Entries that combine both stages are tagged by VA, and are made from what was just dropped: hence the

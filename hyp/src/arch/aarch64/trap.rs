@@ -39,19 +39,16 @@ mod ec {
     pub const DATA_ABORT: u64 = 0x24;
 }
 
-/// Moves the guest past the instruction that trapped (4 bytes, or 2 by ESR_EL2.IL), which PSTATE then shows as done: BTYPE
-/// is 0 (DDI 0487 D8.4.4.1), an IT block advances.
+/// Moves the guest past the instruction that trapped (4 bytes, or 2 by ESR_EL2.IL); an IT block of AArch32 advances with it.
 #[inline]
 pub fn skip_instruction(esr: u64) {
-    const BTYPE: u64 = 3 << 10;
     let length = if esr & 1 << 25 != 0 { 4 } else { 2 };
     // SAFETY: ELR_EL2 is where the guest continues; it affects only the guest.
     unsafe { write_sysreg!("elr_el2", read_sysreg!("elr_el2").wrapping_add(length)) };
     let spsr = read_sysreg!("spsr_el2");
-    if spsr & (BTYPE | aarch32::AARCH32) != 0 {
-        let after = if spsr & aarch32::AARCH32 != 0 { aarch32::advance_it(spsr) } else { spsr & !BTYPE };
+    if spsr & aarch32::AARCH32 != 0 {
         // SAFETY: the guest's PSTATE; it affects only the guest.
-        unsafe { write_sysreg!("spsr_el2", after) };
+        unsafe { write_sysreg!("spsr_el2", aarch32::advance_it(spsr)) };
     }
 }
 
@@ -95,7 +92,11 @@ extern "C" fn on_hypercall(ctx: &mut Context) -> u64 {
         }
         Outcome::Yield => {
             ctx.x[0] = 0;
-            if sched::has_other_runnable(percpu::this().id()) { leave(Departure::Yield) } else { finish(loaded) }
+            if sched::has_other_runnable(percpu::this().id()) {
+                leave(Departure::Yield)
+            } else {
+                finish(loaded)
+            }
         }
     }
 }
@@ -103,6 +104,15 @@ extern "C" fn on_hypercall(ctx: &mut Context) -> u64 {
 #[unsafe(no_mangle)]
 extern "C" fn on_trap(ctx: &mut Context, esr: u64) -> u64 {
     let Some(loaded) = percpu::this().loaded() else { return leave(Departure::Yield) };
+    // The most frequent trap, before there is a stack frame for the others.
+    if esr >> 26 & 0x3f == ec::DATA_ABORT && mmio::is_emulated(loaded, ctx, esr) {
+        return finish(loaded);
+    }
+    other_trap(loaded, ctx, esr)
+}
+
+#[inline(never)]
+fn other_trap(loaded: &Loaded, ctx: &mut Context, esr: u64) -> u64 {
     match esr >> 26 & 0x3f {
         ec::DATA_ABORT => mmio::data_abort(loaded, ctx, esr),
         ec::SYSREG => sysreg_trap::trap(loaded, ctx, esr),
@@ -110,7 +120,11 @@ extern "C" fn on_trap(ctx: &mut Context, esr: u64) -> u64 {
             skip_instruction(esr);
             // TI, ISS[1:0]: WFE yields the CPU, WFI (and the timed forms) sleeps.
             return if esr & 1 != 0 {
-                if sched::has_other_runnable(percpu::this().id()) { leave(Departure::Yield) } else { finish(loaded) }
+                if sched::has_other_runnable(percpu::this().id()) {
+                    leave(Departure::Yield)
+                } else {
+                    finish(loaded)
+                }
             } else if irq::is_pending(loaded) {
                 finish(loaded)
             } else {

@@ -5,7 +5,9 @@
 use core::ptr::NonNull;
 
 use arm_pl011_uart::{Interrupts, PL011Registers, Uart, UniqueMmioPointer};
-use spin::{Once, mutex::TicketMutex};
+use spin::Once;
+
+use crate::sync::TicketMutex;
 use stage2::Pa;
 
 static UART: Once<TicketMutex<Uart<'static>>> = Once::new();

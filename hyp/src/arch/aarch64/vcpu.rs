@@ -342,8 +342,17 @@ pub unsafe fn init_cpu(vtcr: u64) {
         write_sysreg!("cnthctl_el2", 1);
         // TPMCR, TPM: EL2 keeps the PMU, all counters (HPMN). TDA, TDOSA, TDRA: debug, OS lock, debug ROM. TPMS, TTRF:
         // statistical profiling, trace filter (RES0 where they do not exist). E2PB, E2TB = 0: buffers are EL2's.
-        write_sysreg!("mdcr_el2", read_sysreg!("mdcr_el2") & 0x1f
-            | 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 19);
+        write_sysreg!(
+            "mdcr_el2",
+            read_sysreg!("mdcr_el2") & 0x1f
+                | 1 << 5
+                | 1 << 6
+                | 1 << 9
+                | 1 << 10
+                | 1 << 11
+                | 1 << 14
+                | 1 << 19
+        );
         // No monitor mode, no software step: guests cannot write it (TDA), so this is what they run with.
         write_sysreg!("mdscr_el1", 0);
         write_sysreg!("cptr_el2", CPTR_BASE | CPTR_TFP);
