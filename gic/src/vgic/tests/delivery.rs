@@ -479,3 +479,32 @@ fn made_inactive_while_its_vcpu_is_away() {
         assert_eq!(machine.drain(1), [40]);
     }
 }
+
+#[test]
+fn a_sync_that_ends_a_level_interrupt_signals_it_again() {
+    for mut machine in Machine::both(1, 4) {
+        machine.enable(0, 40, 0);
+        machine.level(0, 40, true);
+        assert_eq!(machine.acknowledge(0), Some(40));
+        assert!(machine.cpus[0].deactivate_virtual(40));
+        // Takes the EOI maintenance request away, so nothing else would.
+        let _ = machine.gic.sync(vcpu(0), &mut machine.cpus[0]);
+        assert!(machine.gic.has_pending(vcpu(0)));
+        assert_eq!(machine.cpus[0].pending(), [40]);
+    }
+}
+
+#[test]
+fn an_empty_target_list_is_nobody() {
+    // Aff0 = 32 is what an unchecked count of trailing zeros names.
+    let config = crate::VGicConfig { version: Version::V3, affinities: &[32], spis: 32 };
+    let mut gic = crate::VGic::new(&config).expect("legal");
+    let mut cpu = super::fake::Cpu::new(Version::V3, 4);
+    let sgis = Frame::Redistributor { vcpu: vcpu(0), sgi: true };
+    let _ = gic.write(vcpu(0), Frame::Distributor, 0, 4, 2, &mut cpu, &mut crate::NoHost);
+    let _ = gic.write(vcpu(0), sgis, 0x100, 4, 0xffff, &mut cpu, &mut crate::NoHost);
+    let _ = gic.send_sgi(vcpu(0), SgiRegister::Sgi1r, 3 << 24, &mut cpu);
+    assert_eq!(cpu.pending(), []);
+    let _ = gic.send_sgi(vcpu(0), SgiRegister::Sgi1r, 3 << 24 | 2 << 44 | 1, &mut cpu);
+    assert_eq!(cpu.pending(), [3]);
+}
