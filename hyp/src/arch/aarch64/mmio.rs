@@ -48,7 +48,7 @@ fn fault_ipa(far: u64, esr: u64) -> Option<Ipa> {
     if par & 1 != 0 { None } else { Some(Ipa::new(par & 0x000f_ffff_ffff_f000 | far & 0xfff)) }
 }
 
-/// Handles the data abort (EC 0x24) that an access to an emulated register is. `false`: it is something else, for
+/// Handles the data abort (EC 0x24) from AArch64 that an access to an emulated register is. `false`: it is something else, for
 /// [`data_abort`].
 #[inline(always)]
 pub fn is_emulated(loaded: &Loaded, ctx: &mut Context, esr: u64) -> bool {
@@ -61,6 +61,7 @@ pub fn is_emulated(loaded: &Loaded, ctx: &mut Context, esr: u64) -> bool {
         return false;
     };
     emulate(loaded, ctx, esr, frame, offset);
+    trap::skip_a64_instruction();
     true
 }
 
@@ -77,7 +78,6 @@ fn emulate(loaded: &Loaded, ctx: &mut Context, esr: u64, frame: Frame, offset: u
             ctx.x[rt] = extend(value, width, esr);
         }
     }
-    trap::skip_instruction(esr);
 }
 
 /// Handles a data abort from the guest (EC 0x24).
@@ -94,7 +94,8 @@ pub fn data_abort(loaded: &Loaded, ctx: &mut Context, esr: u64) {
     if esr & iss::ISV != 0
         && let Some((frame, offset)) = loaded.domain.vgic.locate(ipa)
     {
-        return emulate(loaded, ctx, esr, frame, offset);
+        emulate(loaded, ctx, esr, frame, offset);
+        return trap::skip_instruction(esr);
     }
     if loaded.domain.p2m.allows(ipa.gfn(), if is_write { Access::Write } else { Access::Read }) {
         // Another CPU was in the middle of break-before-make: the entry is good now.

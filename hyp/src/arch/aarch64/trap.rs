@@ -52,6 +52,13 @@ pub fn skip_instruction(esr: u64) {
     }
 }
 
+/// [`skip_instruction`] for one of AArch64, which is 4 bytes and in no IT block.
+#[inline(always)]
+pub fn skip_a64_instruction() {
+    // SAFETY: ELR_EL2 is where the guest continues; it affects only the guest.
+    unsafe { write_sysreg!("elr_el2", read_sysreg!("elr_el2").wrapping_add(4)) };
+}
+
 /// Ends a trap: straight back to the guest unless somebody asked for more than interrupts.
 #[inline]
 fn finish(loaded: &Loaded) -> u64 {
@@ -108,6 +115,13 @@ extern "C" fn on_trap(ctx: &mut Context, esr: u64) -> u64 {
     if esr >> 26 & 0x3f == ec::DATA_ABORT && mmio::is_emulated(loaded, ctx, esr) {
         return finish(loaded);
     }
+    other_trap(loaded, ctx, esr)
+}
+
+/// A trap from AArch32, which only EL0 can be in.
+#[unsafe(no_mangle)]
+extern "C" fn on_trap_aarch32(ctx: &mut Context, esr: u64) -> u64 {
+    let Some(loaded) = percpu::this().loaded() else { return leave(Departure::Yield) };
     other_trap(loaded, ctx, esr)
 }
 

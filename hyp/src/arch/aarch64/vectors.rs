@@ -153,10 +153,19 @@ trap:
     ldr     x2, [x0, #{host_sp}]
     mov     sp, x2
     bl      on_trap                         // (context, ESR_EL2)
+trap_served:
     ldr     x1, [sp, #96]
     cbnz    x0, leave_guest
     mov     sp, x1
     b       resume_all
+
+trap_aarch32:
+    SAVE_CALLEE sp
+    mov     x0, sp
+    ldr     x2, [x0, #{host_sp}]
+    mov     sp, x2
+    bl      on_trap_aarch32                 // (context, ESR_EL2)
+    b       trap_served
 
 asynchronous:
     SAVE_CALLEE sp
@@ -253,7 +262,7 @@ vectors:
     SAVE_CALLER
     mrs     x1, esr_el2
     mov     x0, sp
-    b       trap
+    b       trap_aarch32
     .balign 128
     SAVE_CALLER
     mov     x0, #{exit_irq}
