@@ -229,6 +229,11 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         Ok(())
     }
 
+    /// Unmaps a leaf that [`lookup`](Self::lookup) found since the last change: whole, so that nothing is split.
+    pub fn unmap_leaf(&mut self, leaf: &Leaf, sink: impl FnMut(Unflushed<Leaf>)) {
+        self.unmap_leaves(leaf.gfn(), leaf.end(), &mut { u64::MAX }, sink);
+    }
+
     /// Unmaps everything from `from` on until `budget`, which each inspected entry costs one of, is used up; then
     /// returns where to go on. `from` is zero or what the last call returned; a leaf it lies in goes as a whole.
     pub fn drain(&mut self, from: Gfn, budget: &mut u64, sink: impl FnMut(Unflushed<Leaf>)) -> Option<Gfn> {

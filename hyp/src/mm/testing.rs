@@ -59,7 +59,7 @@ pub fn guest(id: u16, maximum: u64) -> Guest {
     let vgic = VirtualGic::new(Frames::V2 { distributor: Ipa::new(0x0300_1000) }, &[0], 32).unwrap();
     let domain = Arc::new(Domain::new(&config, p2m(config.id, config.is_direct_mapped), vgic));
     domain.pages.set_maximum(Pages::new(maximum));
-    let vcpu = Arc::new(Vcpu::new(&domain, VcpuId::new(0), arch::VcpuState::default()));
+    let vcpu = Arc::new(Vcpu::new(&domain, VcpuId::new(0), arch::VcpuState));
     domain.set_vcpus(Box::new([vcpu.clone()]));
     Guest { domain, vcpu }
 }

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 use pv_abi::errno::Errno;
 use stage2::{
     Access, Attributes, BlockSize, Edit, Error, Flushed, Gfn, Leaf, MemoryType, Mfn, PageType, Pages,
+    Unflushed,
 };
 
 use super::table_pool::TablePool;
@@ -200,11 +201,14 @@ impl<'a> Batch<'a> {
         }
         let ram = self.ram_given();
         let waiting = &mut *self.waiting;
-        self.edit
-            .unmap(gfn, pages, |unmapped| {
-                waiting.note(unmapped.peek(), ram);
-            })
-            .map_err(errno)
+        let note = |unmapped: Unflushed<Leaf>| {
+            waiting.note(unmapped.peek(), ram);
+        };
+        if gfn == leaf.gfn() && pages == leaf.size().pages() {
+            self.edit.unmap_leaf(leaf, note);
+            return Ok(());
+        }
+        self.edit.unmap(gfn, pages, note).map_err(errno)
     }
 
     #[inline]

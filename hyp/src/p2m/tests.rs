@@ -28,7 +28,7 @@ fn memory_given_back_is_free_again_and_flushed_before() {
     take_invalidations();
     let p2m = &guest.domain.p2m;
     let given = p2m.edit(|batch| {
-        let given = (0..10).map(|page| batch.give_page(gfn(0x1000 + page))).collect::<Result<(), _>>();
+        let given = (0..10).try_for_each(|page| batch.give_page(gfn(0x1000 + page)));
         assert!(memory().free_count() < tables.saturating_sub(Pages::new(9)), "freed before the flush");
         given
     });

@@ -208,7 +208,7 @@ pub(super) fn increase(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
     let Some(request) = Request::read(caller, argument, start) else { return Progress::Done(result(start)) };
     let mut done = start;
     while done < request.extents {
-        if done != start && done % CHUNK as u64 == 0 && arch::interrupt_pending() {
+        if done != start && done.is_multiple_of(CHUNK as u64) && arch::interrupt_pending() {
             return Progress::Interrupted(done);
         }
         if request.target.pages.charge(request.pages_per_extent()).is_err() {
