@@ -14,6 +14,8 @@ fn main() {
         "-znorelro",
         "-zmax-page-size=4096",
         "--build-id=none",
+        // Which sequences of instructions end up at the end of a page, the linker alone knows.
+        "--fix-cortex-a53-843419",
     ] {
         println!("cargo:rustc-link-arg-bin=nacelle={arg}");
     }
