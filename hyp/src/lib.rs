@@ -10,10 +10,9 @@
 //! # Lock order
 //! Take them in this order only; most paths take one.
 //! ```text
-//! domain list → Domain::p2m → frame allocator
-//! domain list → grant table (lower DomId first) → Domain::p2m
-//! domain list → event channels (lower DomId first) → Domain::vgic → run queue (lower CpuId first)
-//! console ring: a leaf, any time
+//! grant table (lower DomId first) → Domain::p2m (another's → the control domain's own) → frame allocator
+//! event channels (lower DomId first) → Domain::vgic → run queue (lower CpuId first)
+//! domain list, heap (→ frame allocator), console ring: leaves, any time
 //! ```
 #![cfg_attr(not(test), no_std)]
 
