@@ -37,11 +37,11 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
     serve(caller, args[0]).into()
 }
 
-/// The domain that an operation is about. `ESRCH`: there is none of that number.
+/// The domain that an operation, known or not, is about. `ESRCH`: there is none of that number.
 ///
 /// Describing takes the next one there is, which is how libxenctrl walks through all.
-fn subject(op: Op, id: DomId) -> Result<Arc<Domain>, Errno> {
-    if op != Op::Getdomaininfo {
+fn subject(op: Option<Op>, id: DomId) -> Result<Arc<Domain>, Errno> {
+    if op != Some(Op::Getdomaininfo) {
         return domain::find(id).ok_or(Errno::ESRCH);
     }
     if id >= DOMID_FIRST_RESERVED {
@@ -53,11 +53,12 @@ fn subject(op: Op, id: DomId) -> Result<Arc<Domain>, Errno> {
 fn serve(caller: &Caller<'_>, address: u64) -> Result<(), Errno> {
     let mut call: Domctl = toolstack::read(caller, address)?;
     toolstack::check_version(caller, "domctl", call.interface_version, XEN_DOMCTL_INTERFACE_VERSION)?;
-    let Ok(op) = Op::try_from(call.cmd) else { return Err(Errno::ENOSYS) };
-    if op == Op::Createdomain {
+    let op = Op::try_from(call.cmd).ok();
+    if op == Some(Op::Createdomain) {
         return Err(Errno::ENOSYS);
     }
     let domain = subject(op, call.domain)?;
+    let op = op.ok_or(Errno::ENOSYS)?;
     let u = &mut call.u;
     match op {
         Op::Pausedomain => return pause(caller, &domain),

@@ -34,12 +34,13 @@ pub fn describe(domain: &Domain) -> GetDomainInfo {
     if domain.pause_count.load(Ordering::Acquire) != 0 {
         flags |= XEN_DOMINF_PAUSED;
     }
-    // A reason of all ones: none.
-    let mut reason = XEN_DOMINF_SHUTDOWNMASK;
-    if domain.is_shut_down.load(Ordering::Acquire) {
+    let reason = if domain.is_shut_down.load(Ordering::Acquire) {
         flags |= XEN_DOMINF_SHUTDOWN;
-        reason &= domain.shutdown_code.load(Ordering::Relaxed);
-    }
+        domain.shutdown_code.load(Ordering::Relaxed) & XEN_DOMINF_SHUTDOWNMASK
+    } else {
+        // None, as Xen says it: also above the mask.
+        u32::MAX
+    };
     let highest = u32::try_from(domain.vcpus().len()).unwrap_or(0);
     GetDomainInfo {
         domain: domain.id,

@@ -10,9 +10,9 @@ use crate::hypercall::{Caller, bitmap};
 use crate::sched::{self, CpuMask, Phase, State};
 use crate::vcpu::{Vcpu, VcpuId};
 
-/// `XEN_DOMCTL_getvcpuinfo`. `ESRCH` beyond the domain's vCPUs.
+/// `XEN_DOMCTL_getvcpuinfo`. `EINVAL` beyond the domain's vCPUs.
 pub(super) fn info(domain: &Domain, mut op: GetVcpuInfo) -> Result<GetVcpuInfo, Errno> {
-    let vcpu = domain.vcpu(VcpuId::new(op.vcpu)).ok_or(Errno::ESRCH)?;
+    let vcpu = domain.vcpu(VcpuId::new(op.vcpu)).ok_or(Errno::EINVAL)?;
     let run = sched::runstate(vcpu);
     let state = vcpu.sched.state();
     op.online = u8::from(state != State::Down);
@@ -23,16 +23,13 @@ pub(super) fn info(domain: &Domain, mut op: GetVcpuInfo) -> Result<GetVcpuInfo, 
     Ok(op)
 }
 
-/// The vCPU of an affinity operation. `EINVAL` beyond the domain's vCPUs, or where neither map is meant.
+/// The vCPU of an affinity operation. `EINVAL` beyond the domain's vCPUs, or without any flag.
 fn subject<'d>(domain: &'d Domain, op: &VcpuAffinity) -> Result<&'d Arc<Vcpu>, Errno> {
     let vcpu = domain.vcpu(VcpuId::new(op.vcpu)).ok_or(Errno::EINVAL)?;
-    match op.flags & (XEN_VCPUAFFINITY_HARD | XEN_VCPUAFFINITY_SOFT) {
-        0 => Err(Errno::EINVAL),
-        _ => Ok(vcpu),
-    }
+    if op.flags == 0 { Err(Errno::EINVAL) } else { Ok(vcpu) }
 }
 
-/// `XEN_DOMCTL_getvcpuaffinity`: the maps as they were set.
+/// `XEN_DOMCTL_getvcpuaffinity`: the maps as they were set, as far as there are CPUs.
 pub(super) fn affinity(
     caller: &Caller<'_>,
     domain: &Domain,
@@ -40,10 +37,10 @@ pub(super) fn affinity(
 ) -> Result<VcpuAffinity, Errno> {
     let vcpu = subject(domain, &op)?;
     if op.flags & XEN_VCPUAFFINITY_HARD != 0 {
-        bitmap::write(caller, &op.cpumap_hard, vcpu.sched.affinity().bits())?;
+        bitmap::write(caller, &op.cpumap_hard, vcpu.sched.affinity().and(sched::online()).bits())?;
     }
     if op.flags & XEN_VCPUAFFINITY_SOFT != 0 {
-        bitmap::write(caller, &op.cpumap_soft, vcpu.sched.soft_affinity().bits())?;
+        bitmap::write(caller, &op.cpumap_soft, vcpu.sched.soft_affinity().and(sched::online()).bits())?;
     }
     Ok(op)
 }

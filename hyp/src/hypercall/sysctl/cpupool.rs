@@ -3,7 +3,7 @@
 use pv_abi::Errno;
 use pv_abi::domctl::SchedulerId;
 use pv_abi::domid::DomId;
-use pv_abi::sysctl::{CpupoolCmd, CpupoolOp, XEN_SYSCTL_CPUPOOL_PAR_ANY};
+use pv_abi::sysctl::{CpupoolCmd, CpupoolOp};
 
 use super::POOL;
 use crate::hypercall::{Caller, bitmap};
@@ -15,7 +15,7 @@ pub(super) fn serve(caller: &Caller<'_>, mut op: CpupoolOp) -> Result<CpupoolOp,
     match cmd {
         CpupoolCmd::Info => {
             // Wanted is the first pool with this number or a higher one.
-            if op.cpupool_id != POOL && op.cpupool_id != XEN_SYSCTL_CPUPOOL_PAR_ANY {
+            if op.cpupool_id != POOL {
                 return Err(Errno::ENOENT);
             }
             op.cpupool_id = POOL;

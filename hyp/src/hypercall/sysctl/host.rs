@@ -51,8 +51,8 @@ pub(super) fn physinfo() -> PhysInfo {
 
 /// `XEN_SYSCTL_availheap`. Free memory is not counted by address: a limit below the end of RAM is refused.
 pub(super) fn available(mut op: Availheap) -> Result<Availheap, Errno> {
-    let end = memory().end().pa().raw();
-    let bits = u64::BITS - end.leading_zeros();
+    let last = memory().end().pa().raw().saturating_sub(1);
+    let bits = u64::BITS - last.leading_zeros();
     if op.min_bitwidth != 0 || (1..bits).contains(&op.max_bitwidth) {
         return Err(Errno::EOPNOTSUPP);
     }

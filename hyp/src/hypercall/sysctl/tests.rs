@@ -154,6 +154,9 @@ fn topology_and_nodes_tell_their_size_first() {
 
     let heap = host.ask(Op::Availheap, &Availheap { node: -1, ..Availheap::default() }).unwrap();
     assert_eq!(heap.avail_bytes, memory().free_count().get() * 4096);
+    // RAM ends at 0x4400_0000: 31 bits.
+    let all = Availheap { node: -1, max_bitwidth: 31, ..Availheap::default() };
+    assert!(host.ask(Op::Availheap, &all).is_ok());
     let low = Availheap { node: -1, max_bitwidth: 30, ..Availheap::default() };
     assert_eq!(host.ask(Op::Availheap, &low), Err(Errno::EOPNOTSUPP));
 }
