@@ -72,6 +72,7 @@ fn device(target: &Domain, mfn: Mfn) -> Page {
 }
 
 /// `XENMEM_add_to_physmap`: one page.
+#[inline(never)]
 pub(super) fn add(caller: &Caller<'_>, argument: u64, start: u64) -> Result<Progress, Errno> {
     if u16::try_from(start).is_err() {
         return Err(Errno::EDOM);
@@ -107,6 +108,7 @@ fn foreign(caller: &Caller<'_>, mapper: &Domain, domid: DomId) -> Result<Arc<Dom
 }
 
 /// `XENMEM_add_to_physmap_batch`: many pages, each with an error number of its own.
+#[inline(never)]
 pub(super) fn add_batch(caller: &Caller<'_>, argument: u64, start: u64) -> Result<Progress, Errno> {
     if u16::try_from(start).is_err() {
         return Err(Errno::EDOM);
@@ -166,6 +168,7 @@ pub(super) fn add_batch(caller: &Caller<'_>, argument: u64, start: u64) -> Resul
 }
 
 /// `XENMEM_remove_from_physmap`: `ENOENT` for devices and for what a grant put there, which ends otherwise.
+#[inline(never)]
 pub(super) fn remove(caller: &Caller<'_>, argument: u64) -> Result<i64, Errno> {
     let request: RemoveFromPhysmap = guest::read(caller, argument)?;
     let target = target(caller, request.domid)?;

@@ -6,7 +6,8 @@
 //! │          ▲──────────────────────────────── up to 512 extents ───────┘│
 //! └───────────────────────────────────────────────────────────────────────┘
 //! ```
-//! These calls have no error numbers: the result is how many extents were done, even 0.
+//! These calls have no error numbers: the result is how many extents were done, even 0. They are kept out of line, so
+//! that only who needs their buffers has them on its stack.
 
 use alloc::sync::Arc;
 
@@ -155,6 +156,7 @@ fn address_limit(mem_flags: u32) -> Option<Option<Pa>> {
 
 /// Gives memory back. A direct-mapped domain only loses the mapping: devices know its memory by machine address, so
 /// it must find the same frames again.
+#[inline(never)]
 pub(super) fn decrease(caller: &Caller<'_>, argument: u64, start: u64) -> Progress {
     let Some(request) = Request::read(caller, argument, start) else { return Progress::Done(result(start)) };
     let order = request.order;
@@ -165,6 +167,7 @@ pub(super) fn decrease(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
 }
 
 /// Gives a domain memory at the guest frames it names, cleared; a direct-mapped domain its own, as it left it.
+#[inline(never)]
 pub(super) fn populate(caller: &Caller<'_>, argument: u64, start: u64) -> Progress {
     let Some(request) = Request::read(caller, argument, start) else { return Progress::Done(result(start)) };
     if request.populate_on_demand {
@@ -204,6 +207,7 @@ pub(super) fn populate(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
 }
 
 /// Gives a domain memory that is mapped nowhere. On arm64 it has no way to use it; Xen does the same.
+#[inline(never)]
 pub(super) fn increase(caller: &Caller<'_>, argument: u64, start: u64) -> Progress {
     let Some(request) = Request::read(caller, argument, start) else { return Progress::Done(result(start)) };
     let mut done = start;

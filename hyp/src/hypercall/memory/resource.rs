@@ -40,6 +40,7 @@ fn frame(target: &Domain, id: u32, index: u64) -> Result<PageRef, Errno> {
 }
 
 /// Maps the frames at the guest frames that the caller lists, or says how many there are.
+#[inline(never)]
 pub(super) fn acquire(caller: &Caller<'_>, argument: u64, start: u64) -> Result<Progress, Errno> {
     let request: AcquireResource = guest::read(caller, argument)?;
     let frames = u64::from(request.nr_frames);
