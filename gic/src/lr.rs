@@ -49,7 +49,7 @@ impl LrState {
 }
 
 /// The contents of a list register. A GICv2 guest's interrupts are in group 0, a GICv3 guest's in group 1: what an
-/// operating system enables that sees the Non-secure side of a GIC (`docs/support-gic.md`).
+/// operating system enables that sees the Non-secure side of a GIC (`docs/support.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lr {
     /// The number the guest sees (10 bits).

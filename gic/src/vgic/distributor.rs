@@ -1,7 +1,7 @@
 //! Registers of the distributor, and the per-interrupt banks that the redistributors have in common with it.
 //!
 //! Decoding goes by `offset >> 7`, the size of one bank of bits. What is not named here reads as zero and ignores
-//! writes; `docs/support-gic.md` says why for each register.
+//! writes; `docs/support.md` says why for each register.
 #![forbid(unsafe_code)]
 
 use super::irq::{Irq, flag};
