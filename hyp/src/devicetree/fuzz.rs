@@ -125,7 +125,8 @@ fn read_ours(blob: &[u8]) -> usize {
 /// One random edit, chosen so that a good part gets past the header.
 pub(crate) fn mutate(blob: &mut [u8], random: &mut Random) {
     let at = random.below(blob.len());
-    let word = at & !3;
+    // The strings at the end need not be whole words.
+    let word = at.min(blob.len() - 4) & !3;
     match random.below(8) {
         0 => blob[at] = random.next() as u8,
         1 => blob[at] ^= 1 << random.below(8),
