@@ -17,6 +17,7 @@ mod percpu;
 pub mod phys;
 mod power;
 mod run;
+mod serror;
 mod smp;
 mod symbols;
 mod sysreg;

@@ -20,7 +20,7 @@ use super::percpu::{self, Loaded};
 use super::sysreg::isb;
 use super::trap::Departure;
 use super::vectors::{self, EXIT_IRQ, EXIT_REQUESTED, EXIT_SERROR};
-use super::{inject, irq, timer, tlb};
+use super::{inject, irq, serror, timer, tlb};
 
 /// Remembers why the vCPU leaves the guest, for the loop.
 #[inline]
@@ -54,6 +54,10 @@ pub fn run_loop() -> ! {
         }
         let Some(next) = decision.next else {
             timer::set_slice_end(None);
+            // Who is switched off, or was destroyed, does not stay loaded: its stage 2 may be about to go.
+            if cpu.loaded().is_some_and(|l| l.vcpu.sched.state() == sched::State::Down) {
+                unload();
+            }
             idle();
             continue;
         };
@@ -161,6 +165,11 @@ fn unload() {
     let machine = unsafe { vcpu.arch.machine() };
     irq::unload(&domain, vcpu.id, &mut machine.gic);
     machine.unload();
+    // SAFETY: its registers were just saved.
+    if unsafe { serror::take() } {
+        log::warn!(target: crate::console::GUEST, "{} v{}: SError", domain.id, vcpu.id.get());
+        machine.pend_serror();
+    }
     tlb::deactivate(cpu.id());
     if let Some(when) = machine.virtual_deadline() {
         deadlines::arm(&vcpu, deadlines::Kind::Virtual, when);

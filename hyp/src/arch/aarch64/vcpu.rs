@@ -298,6 +298,11 @@ impl Machine {
         isb();
     }
 
+    /// A virtual SError for this vCPU, which is not loaded: it takes it when it runs and has them unmasked.
+    pub fn pend_serror(&mut self) {
+        self.virtual_serror = hcr::VSE;
+    }
+
     /// Takes the vCPU out of this CPU's registers.
     pub fn unload(&mut self) {
         self.el1.save();
@@ -383,6 +388,10 @@ pub unsafe fn init_cpu(vtcr: u64) {
         }
     }
     isb();
+    // SAFETY: no vCPU is loaded.
+    if unsafe { super::serror::take() } {
+        log::warn!("an SError was pending from before boot");
+    }
 }
 
 /// Translates a virtual address of the loaded guest (AT S12E1R or S12E1W, DDI 0487 C5.4).

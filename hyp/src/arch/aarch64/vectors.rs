@@ -228,7 +228,8 @@ vectors:
     BROKEN  4
     BROKEN  5
     BROKEN  6
-    BROKEN  7
+    .balign 128
+    b       el2_serror                      // serror.rs
 
     .balign 128                             // synchronous, from AArch64
     SAVE_CALLER
