@@ -6,7 +6,7 @@
 //! ```
 
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 use crate::arch;
 use crate::domain::Domain;
@@ -108,6 +108,9 @@ impl Vcpu {
 /// On the CPU that runs it, it will look before it enters the guest again.
 pub fn kick(vcpu: &Arc<Vcpu>, bits: u32) {
     vcpu.request(bits);
+    // Orders the request before the look at the state; pairs with the fence in `Scheduler::block`, after which the vCPU's
+    // own CPU looks for requests once more. One of the two sees the other.
+    fence(Ordering::SeqCst);
     match vcpu.sched.running_on() {
         Some(cpu) if cpu == arch::cpu_id() => {}
         Some(cpu) => arch::kick(cpu),
