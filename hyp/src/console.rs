@@ -27,6 +27,7 @@ const GUEST_LINES_PER_SECOND: u32 = 20;
 /// Targets of the interrupt controller's driver crate.
 const DRIVER: &str = "arm_gic_driver";
 
+static LEVEL: AtomicU8 = AtomicU8::new(LevelFilter::Info as u8);
 static GUEST_LEVEL: AtomicU8 = AtomicU8::new(LevelFilter::Warn as u8);
 static LOGGER: Logger = Logger;
 
@@ -157,6 +158,11 @@ impl Write for Console {
     }
 }
 
+/// Whether Nacelle's own messages of that level are.
+fn is_shown(level: Level) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
 struct Logger;
 
 impl log::Log for Logger {
@@ -164,10 +170,8 @@ impl log::Log for Logger {
         match metadata.target() {
             GUEST => (metadata.level() as u8) <= GUEST_LEVEL.load(Ordering::Relaxed),
             // What drivers tell of their progress is for `loglvl=debug`.
-            target if target.starts_with(DRIVER) && metadata.level() == Level::Info => {
-                log::max_level() >= LevelFilter::Debug
-            }
-            _ => true,
+            target if target.starts_with(DRIVER) && metadata.level() == Level::Info => is_shown(Level::Debug),
+            _ => is_shown(metadata.level()),
         }
     }
 
@@ -197,6 +201,7 @@ pub const GUEST: &str = "guest";
 
 /// Makes the console the sink of `log`, at these levels.
 pub fn init(level: LevelFilter, guest_level: LevelFilter) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
     GUEST_LEVEL.store(guest_level as u8, Ordering::Relaxed);
     // Only a second call can fail, and it changes nothing.
     let _ = log::set_logger(&LOGGER);

@@ -47,7 +47,7 @@ pub fn register(caller: &Caller<'_>, vcpu: &Arc<Vcpu>, address: u64) -> Result<(
         *vcpu.runstate.0.lock() = None;
         return Ok(());
     }
-    if address % size_of::<u64>() as u64 != 0 {
+    if !address.is_multiple_of(size_of::<u64>() as u64) {
         return Err(Errno::EINVAL);
     }
     let offset = (address % PAGE_SIZE) as usize;

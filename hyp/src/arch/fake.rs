@@ -218,7 +218,7 @@ pub mod phys {
 
 /// Stage-2 TLBs: here a record of what was invalidated.
 pub mod tlb {
-    use super::*;
+    use super::{RefCell, Vec, thread_local};
     use stage2::{BlockSize, Ipa, Pa, Pages};
 
     /// One recorded operation.
@@ -279,7 +279,7 @@ pub mod tlb {
 
 /// Addresses of the vCPU that is loaded on this CPU.
 pub mod guest {
-    use super::*;
+    use super::{Access, GUEST, TranslationFault};
     use stage2::Pa;
 
     /// Translates a virtual address of the running guest, as the guest at EL1 would access it, through both stages.

@@ -33,7 +33,7 @@ static MAP: Once<TicketMutex<Map>> = Once::new();
 /// # Safety
 /// `address` is mapped for [`FDT_MAX`] bytes, or the MMU is off; nobody else reads or changes that memory any more.
 unsafe fn blob(address: u64) -> Result<&'static mut [u8], &'static str> {
-    if address == 0 || address % 8 != 0 {
+    if address == 0 || !address.is_multiple_of(8) {
         return Err("no device tree: x0 holds no 8-byte aligned address");
     }
     // SAFETY: aligned and mapped by the caller's promise.
@@ -112,8 +112,8 @@ extern "C" fn boot_cpu(dtb: u64) -> ! {
             use core::fmt::Write;
             let mut text = arrayvec::ArrayString::<200>::new();
             let _ = match error {
-                Ok(error) => write!(text, "Nacelle: bad device tree: {error}. Stopped.\n"),
-                Err(error) => write!(text, "Nacelle: {error}. Stopped.\n"),
+                Ok(error) => writeln!(text, "Nacelle: bad device tree: {error}. Stopped."),
+                Err(error) => writeln!(text, "Nacelle: {error}. Stopped."),
             };
             stop_without_console(el2_map::early().as_mut(), &text)
         }

@@ -8,8 +8,8 @@
 macro_rules! read_sysreg {
     ($name:literal) => {{
         let value: u64;
-        // SAFETY: reading this register has no side effect that Rust code could observe.
         #[allow(unused_unsafe)] // also used within other unsafe blocks
+        // SAFETY: reading this register has no side effect that Rust code could observe.
         unsafe {
             core::arch::asm!(concat!("mrs {}, ", $name), out(reg) value, options(nostack))
         };

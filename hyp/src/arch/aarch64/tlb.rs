@@ -124,12 +124,10 @@ pub fn activate(cpu: CpuId, space: &AddressSpace, root: Pa, vcpu: VcpuId) {
     }
     isb();
     let last = &tags.last[cpu.index()];
-    if last.load(Ordering::Relaxed) != vcpu.get() {
-        if last.swap(vcpu.get(), Ordering::Relaxed) != NOBODY {
-            // Stage 1 of this VMID on this CPU: it is of another vCPU, whose ASIDs need not mean the same.
-            tlbi!("vmalle1", "nsh");
-            isb();
-        }
+    if last.load(Ordering::Relaxed) != vcpu.get() && last.swap(vcpu.get(), Ordering::Relaxed) != NOBODY {
+        // Stage 1 of this VMID on this CPU: it is of another vCPU, whose ASIDs need not mean the same.
+        tlbi!("vmalle1", "nsh");
+        isb();
     }
 }
 

@@ -3,6 +3,7 @@
 //! One instance, set once at boot. Until then, output goes nowhere (the ring still records it).
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use arm_pl011_uart::{Interrupts, PL011Registers, Uart, UniqueMmioPointer};
 use spin::Once;
@@ -10,7 +11,11 @@ use spin::Once;
 use crate::sync::TicketMutex;
 use stage2::Pa;
 
+use super::panic;
+
 static UART: Once<TicketMutex<Uart<'static>>> = Once::new();
+/// Where it is, for a panic.
+static REGISTERS: AtomicU64 = AtomicU64::new(0);
 
 /// Makes the PL011 at `registers` the console. The firmware has set its line parameters; on QEMU it needs none.
 ///
@@ -19,6 +24,7 @@ static UART: Once<TicketMutex<Uart<'static>>> = Once::new();
 pub unsafe fn init(registers: Pa) {
     // SAFETY: the caller's promise, passed on.
     if let Some(uart) = unsafe { at(registers) } {
+        REGISTERS.store(registers.raw(), Ordering::Relaxed);
         UART.call_once(|| TicketMutex::new(uart));
     }
 }
@@ -49,8 +55,28 @@ fn put_one(uart: &mut Uart<'_>, byte: u8) {
 
 /// Writes bytes, with a carriage return before each line feed.
 pub fn write(bytes: &[u8]) {
-    if let Some(uart) = UART.get() {
-        put(&mut uart.lock(), bytes);
+    let Some(uart) = UART.get() else { return };
+    if panic::is_panicking() {
+        return write_emergency(uart, bytes);
+    }
+    put(&mut uart.lock(), bytes);
+}
+
+/// Writes even if the lock is held by code that will never give it back: this CPU's own, which panicked there.
+#[cold]
+fn write_emergency(uart: &TicketMutex<Uart<'static>>, bytes: &[u8]) {
+    /// Long enough for another CPU to finish its line.
+    const PATIENCE: u32 = 1_000_000;
+    for _ in 0..PATIENCE {
+        if let Some(mut uart) = uart.try_lock() {
+            return put(&mut uart, bytes);
+        }
+        core::hint::spin_loop();
+    }
+    let registers = Pa::new(REGISTERS.load(Ordering::Relaxed));
+    // SAFETY: the registers that `init` was promised. Whoever holds the lock is stopped, or at worst mixes its bytes in.
+    if let Some(mut uart) = unsafe { at(registers) } {
+        put(&mut uart, bytes);
     }
 }
 
