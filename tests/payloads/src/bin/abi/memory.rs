@@ -45,6 +45,10 @@ fn give_and_take(machine: &Machine<'static>) {
     let Some(range) = machine.free(4 << 20, 2 << 20) else { return expect!(false, "no free 4 MiB") };
     let frame = range.start / 4096;
     let mut frames = [frame, frame + 1, frame + 7];
+    // Translations that the processor remembers must go with the page.
+    for page in frames {
+        expect!(try_read(page * 4096, Width::Word).is_ok(), "page {page:#x} is not there");
+    }
     expect_eq!(reservation(memory::DECREASE_RESERVATION, &mut frames, 0), 3);
     for page in frames {
         expect!(try_read(page * 4096, Width::Word).is_err(), "page {page:#x} is still there");
@@ -57,6 +61,7 @@ fn give_and_take(machine: &Machine<'static>) {
         expect!(try_read(page * 4096, Width::Word).is_ok(), "page {page:#x} did not come back");
     }
     // A superpage, whole.
+    expect!(try_read((frame + 511) * 4096, Width::Word).is_ok(), "the superpage is not there");
     expect_eq!(reservation(memory::DECREASE_RESERVATION, &mut [frame], 9), 1);
     expect!(try_read((frame + 511) * 4096, Width::Word).is_err(), "the superpage is still there");
     expect!(try_read((frame + 512) * 4096, Width::Word).is_ok(), "too much is gone");
