@@ -46,7 +46,11 @@ copy_bytes:
     ldrb    w4, [x1]
     strb    w4, [x3]
 2:  ret
-3:  mrs     x4, sctlr_el2
+    // At EL1 or EL3, where only the message is printed that this is wrong, SCTLR_EL2 may not be there.
+3:  mrs     x4, CurrentEL
+    tbz     x4, #3, 4f
+    tbnz    x4, #2, 4f
+    mrs     x4, sctlr_el2
     tbnz    x4, #0, 0b
 4:  cbz     x2, 2b
     ldrb    w4, [x1], #1
@@ -85,7 +89,10 @@ memset:
 2:  tbz     x2, #0, 2f
     strb    w1, [x3]
 2:  ret
-3:  mrs     x4, sctlr_el2
+3:  mrs     x4, CurrentEL
+    tbz     x4, #3, 4f
+    tbnz    x4, #2, 4f
+    mrs     x4, sctlr_el2
     tbnz    x4, #0, 0b
 4:  cbz     x2, 2b
     strb    w1, [x3], #1
