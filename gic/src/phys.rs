@@ -187,6 +187,11 @@ impl PhysGic {
         each!(self, gic => gic.bank(intid).clear_pending(intid));
     }
 
+    /// Which of the INTIDs of `first`'s group of 32 are active (of private ones: on this CPU); bit 0 is the lowest.
+    pub fn active(&self, first: IntId) -> u32 {
+        each!(self, gic => gic.bank(first).active(first))
+    }
+
     /// Makes an interrupt active without an acknowledge.
     pub fn set_active(&self, intid: IntId) {
         each!(self, gic => gic.bank(intid).set_active(intid));

@@ -106,6 +106,10 @@ impl Registers {
         self.write_bit(0x280, intid);
     }
 
+    pub fn active(self, intid: IntId) -> u32 {
+        self.read(0x300 + intid.get() as usize / 32 * 4)
+    }
+
     pub fn set_active(self, intid: IntId) {
         self.write_bit(0x300, intid);
     }

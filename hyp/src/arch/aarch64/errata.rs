@@ -43,15 +43,18 @@ pub fn hides_stage1_faults() -> bool {
     HIDES_STAGE1_FAULTS.load(Ordering::Relaxed)
 }
 
-/// Whether a TLBI and its DSB may complete before another CPU's accesses by the old translation have. Cortex-A55 2441007
-/// (all revisions), A76 1286807 (to r3p0), A510 2441009 (to r1p1).
+/// Whether a TLBI and its DSB may complete before another CPU's accesses by the old translation have: Cortex-A55 2441007,
+/// A510 2441009 (to r1p1), A76 1286807; and 4118414 with its kin (CVE-2025-10263), of which no revision is free.
 const fn has_incomplete_tlbi(midr: u64) -> bool {
     let (implementer, part, revision) = model(midr);
     implementer == ARM
         && match part {
-            CORTEX_A55 => true,
-            CORTEX_A76 => revision <= 0x30,
+            CORTEX_A55 | CORTEX_A76 => true,
             CORTEX_A510 => revision <= 0x11,
+            // Neoverse N1, Cortex-A77, A76AE; Neoverse V1, Cortex-A78, A78AE, X1, A710, X2; Neoverse N2; Cortex-A78C, X1C, X3;
+            // Neoverse V2; Cortex-X4; Neoverse V3AE, V3; Cortex-X925; C1-Ultra, C1-Premium.
+            0xd0c | 0xd0d | 0xd0e | 0xd40 | 0xd41 | 0xd42 | 0xd44 | 0xd47 | 0xd48 | 0xd49 | 0xd4b | 0xd4c
+            | 0xd4e | 0xd4f | 0xd82 | 0xd83 | 0xd84 | 0xd85 | 0xd8c | 0xd90 => true,
             _ => false,
         }
 }

@@ -191,6 +191,7 @@ pub fn serve() -> bool {
                 );
                 vgic::deliver(&loaded.domain, kicks);
                 sched::wake(&loaded.vcpu);
+                look_again_on_v2();
             }
             // Its vCPU left, or stopped the timer, while the interrupt was on its way.
             None => gic.deactivate_acknowledged(acknowledged),
@@ -199,6 +200,7 @@ pub fn serve() -> bool {
     }
     if intid.is_spi() && is_routed(intid) {
         deliver_spi(cpu.loaded(), intid);
+        look_again_on_v2();
         return true;
     }
     if intid == lines.hypervisor_timer {
@@ -225,6 +227,28 @@ pub fn serve() -> bool {
     }
     gic.deactivate_acknowledged(acknowledged);
     true
+}
+
+/// Another [`timer::look_again`], if an interrupt that hardware backs is still with a guest.
+pub fn look_again_if_active() {
+    let (gic, Some(lines)) = (physical(), LINES.get()) else { return };
+    let timer_active = gic.active(lines.virtual_timer) & 1 << (lines.virtual_timer.get() % 32) != 0;
+    let spi_active =
+        (0..gic.limit().div_ceil(32)).skip(1).zip(ROUTED.iter().skip(1)).any(|(word, routed)| {
+            let routed = routed.load(Ordering::Relaxed);
+            routed != 0 && IntId::new(word * 32).is_some_and(|first| gic.active(first) & routed != 0)
+        });
+    if timer_active || spi_active {
+        timer::look_again();
+    }
+}
+
+/// See [`timer::look_again`].
+#[inline]
+fn look_again_on_v2() {
+    if physical().version() == gic::Version::V2 {
+        timer::look_again();
+    }
 }
 
 #[inline]

@@ -16,16 +16,22 @@ const ISTATUS: u64 = 4;
 pub struct Programme {
     deadline: Cell<u64>,
     slice_end: Cell<u64>,
+    /// See [`look_again`].
+    second_look: Cell<u64>,
 }
 
 impl Programme {
     /// Nothing.
     pub const fn new() -> Self {
-        Self { deadline: Cell::new(u64::MAX), slice_end: Cell::new(u64::MAX) }
+        Self {
+            deadline: Cell::new(u64::MAX),
+            slice_end: Cell::new(u64::MAX),
+            second_look: Cell::new(u64::MAX),
+        }
     }
 
     fn apply(&self) {
-        let when = self.deadline.get().min(self.slice_end.get());
+        let when = self.deadline.get().min(self.slice_end.get()).min(self.second_look.get());
         // SAFETY: EL2's own timer.
         unsafe {
             write_sysreg!("cnthp_cval_el2", when);
@@ -67,6 +73,17 @@ pub fn set_slice_end(when: Option<Ticks>) {
     }
 }
 
+/// Lets the EL2 timer fire two milliseconds from now, for as long as an interrupt that hardware backs is with a guest.
+///
+/// QEMU's GICv2 looks at its lines again when a line changes or a register is written, but not when a guest's end of
+/// interrupt deactivates a physical one through a list register. A line that was raised again before that stays pending
+/// and unsignalled; the change of EL2's own line makes it be looked at. A GICv2 in hardware needs none of this.
+pub fn look_again() {
+    let programme = &percpu::this().timer;
+    programme.second_look.set(now().get().wrapping_add(counter_frequency() / 500));
+    programme.apply();
+}
+
 /// The EL2 timer fired. Returns whether the slice ended.
 pub fn fired() -> bool {
     let programme = &percpu::this().timer;
@@ -76,6 +93,10 @@ pub fn fired() -> bool {
         programme.slice_end.set(u64::MAX);
     }
     programme.deadline.set(u64::MAX);
+    if programme.second_look.get() <= now.get() {
+        programme.second_look.set(u64::MAX);
+        super::irq::look_again_if_active();
+    }
     timer::expire();
     programme.apply();
     slice_ended
