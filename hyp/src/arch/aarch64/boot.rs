@@ -125,10 +125,14 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
     let chosen = discovery::chosen(tree);
     let bootargs = chosen.as_ref().map_or("", |chosen| chosen.bootargs);
     let options = cmdline::parse(bootargs);
-    let uart = discovery::uart(tree, options.dtuart);
+    // Where `dtuart=` leads nowhere, the firmware's own choice is where that can be said.
+    let (uart, uart_error) = match discovery::uart(tree, options.dtuart) {
+        Ok(uart) => (uart, None),
+        Err(error) => (discovery::uart(tree, None).ok().flatten(), Some(error)),
+    };
     let machine = Machine::discover(tree, Mpidr::new(read_sysreg!("mpidr_el1")));
 
-    let map = match build_map(machine.as_ref().ok(), uart.as_ref().ok().and_then(|u| u.as_ref()), tree, dtb) {
+    let map = match build_map(machine.as_ref().ok(), uart.as_ref(), tree, dtb) {
         Ok(map) => map,
         Err(_) => {
             stop_without_console(el2_map::early().as_mut(), "Nacelle: not enough table pages. Stopped.\n")
@@ -139,7 +143,7 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
     MAP.call_once(|| TicketMutex::new(map));
 
     if options.console != cmdline::Console::None
-        && let Ok(Some(uart)) = &uart
+        && let Some(uart) = &uart
     {
         // SAFETY: a PL011 by the device tree, mapped as a device just now, and not given to any guest.
         unsafe { uart::init(uart.registers.start) };
@@ -148,14 +152,13 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
     panic::set_reboot(!options.noreboot);
     banner();
     report(&options);
-    if let Err(error) = &uart {
+    if let Some(error) = &uart_error {
         warn!("console: {error}");
     }
     let machine = match machine {
         Ok(machine) => machine,
         Err(error) => stop(format_args!("device tree: {error}")),
     };
-    let uart = uart.ok().flatten();
     power::init(match machine.psci {
         Some(psci) if psci.cpu_on_0_1.is_none() => match psci.conduit {
             Conduit::Smc => power::Conduit::Smc,
