@@ -29,7 +29,8 @@ pinger() {
     while :; do
         n=$((n + 1))
         echo $n >&3
-        read -r answer <&4
+        # The other end is gone when the workers are stopped; before that, standing still tells.
+        read -r answer <&4 || exit
         [ "$answer" = "$n" ] || echo "FAIL: sent $n, received $answer"
         echo "$n" >"/tmp/soak/pinger-$1"
     done
@@ -79,10 +80,11 @@ workers="$workers disk network"
 
 # The interrupts that each CPU's timer has raised, one number a CPU.
 timer_ticks() { sed -n 's/^ *[0-9]*: *\([0-9 ]*[0-9]\) .*arch_timer.*/\1/p' /proc/interrupts; }
-# Between truncation and writing the file is empty: read again.
+# Between truncation and writing the file is empty: read again. By cat, which reads all at once: the shell's `read` takes
+# byte by byte and would join the beginning of one number to the end of the next.
 progress() {
     n=""
-    [ ! -e "/tmp/soak/$1" ] || while [ -z "$n" ]; do read -r n <"/tmp/soak/$1"; done
+    [ ! -e "/tmp/soak/$1" ] || while [ -z "$n" ]; do n=$(cat "/tmp/soak/$1"); done
     echo "${n:-0}"
 }
 
