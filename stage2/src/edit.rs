@@ -302,19 +302,19 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
     }
 
     /// Replaces the tables around `gfn` by blocks where all 512 entries are valid, contiguous, aligned and alike.
-    /// Only full tables are looked into. Returns whether one was replaced. By itself a batch only makes blocks of 2 MiB:
+    /// Only full tables are looked into. Returns whether `gfn` is in a larger block now. By itself a batch only makes blocks of 2 MiB:
     /// for one of 1 GiB all of it is unmapped for a moment, and a balloon that moves would pay that each time.
     pub fn merge(&mut self, gfn: Gfn) -> bool {
         if gfn >= self.tables.geometry().gfn_limit() {
             return false;
         }
-        let merges = self.tables.statistics.merges;
+        let before = self.lookup(gfn).map(|leaf| leaf.size());
         self.leave();
         let path = self.path(gfn);
         if path.level > self.tables.geometry().root_level() && path.level >= 2 {
             self.merge_table(gfn, path.level, BlockSize::Block1G);
         }
-        self.tables.statistics.merges != merges
+        self.lookup(gfn).map(|leaf| leaf.size()) > before
     }
 
     // ---- checks, and the end ----

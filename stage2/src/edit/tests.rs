@@ -388,3 +388,17 @@ fn the_machine_sees_a_table_freed_too_early() {
     machine.write(root, 1, 0);
     machine.free(table, 0);
 }
+
+#[test]
+fn merging_here_does_not_count_what_leaving_elsewhere_merged() {
+    let mut fixture = Fixture::new();
+    let base = 3 * BLOCK;
+    let (merged, _) = fixture.batch(|edit| {
+        // All of a block but its first page, then that page: the batch merges when it leaves the table.
+        edit.map(Gfn::new(base + 1), Mfn::new(0x80001), Pages::new(BLOCK - 1), RAM).unwrap();
+        edit.map_page(Gfn::new(base), Mfn::new(0x80000), RAM).unwrap();
+        edit.merge(Gfn::ZERO)
+    });
+    assert!(!merged, "nothing is mapped at 0");
+    assert_eq!(fixture.lookup(base).map(|leaf| leaf.size()), Some(BlockSize::Block2M));
+}
