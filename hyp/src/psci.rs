@@ -6,6 +6,7 @@ use pv_abi::sched::ShutdownReason;
 
 use crate::arch;
 use crate::console::GUEST;
+use crate::discovery::Mpidr;
 use crate::domain::{self, Domain};
 use crate::hypercall::Caller;
 use crate::sched;
@@ -46,16 +47,13 @@ const MIGRATE_NOT_NEEDED: i64 = 2;
 const PSCI_1_1: i64 = 1 << 16 | 1;
 const SMCCC_1_1: i64 = 1 << 16 | 1;
 
-/// MPIDR_EL1's affinity fields.
-pub const AFFINITY: u64 = 0xff_00ff_ffff;
-
 /// The affinity of a domain's vCPU: 16 to a cluster, since a GICv3 SGI's target list names 16 (IHI 0069H 12.2.19).
 pub const fn affinity_of(vcpu: u32) -> u64 {
     (vcpu % 16) as u64 | ((vcpu / 16) as u64) << 8
 }
 
 fn find(domain: &Domain, affinity: u64) -> Option<&alloc::sync::Arc<Vcpu>> {
-    if affinity & !AFFINITY != 0 {
+    if affinity & !Mpidr::AFFINITY != 0 {
         return None;
     }
     domain.vcpus().iter().find(|v| affinity_of(v.id.get()) == affinity)
@@ -90,7 +88,7 @@ fn affinity_info(caller: &Caller<'_>, target: u64, lowest_level: u64) -> i64 {
         .domain
         .vcpus()
         .iter()
-        .filter(|v| (affinity_of(v.id.get()) ^ target) & AFFINITY & !ignored == 0);
+        .filter(|v| (affinity_of(v.id.get()) ^ target) & Mpidr::AFFINITY & !ignored == 0);
     let mut found = false;
     if matching.any(|v| {
         found = true;
