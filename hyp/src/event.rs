@@ -391,11 +391,6 @@ pub fn set_priority(domain: &Domain, port: Port, priority: u32) -> Result<(), Er
 
 // ---- a vCPU's own ----
 
-/// The page for `XENMAPSPACE_shared_info`.
-pub fn shared_info(domain: &Domain) -> Result<PageRef, Errno> {
-    domain.shared_info().cloned()
-}
-
 /// Moves a vCPU's `vcpu_info` to a page of the domain's own (`VCPUOP_register_vcpu_info`) and raises its upcall, for
 /// everything counts as pending then. `ENXIO` where it does not fit, `EINVAL` the second time.
 pub fn register_vcpu_info(domain: &Domain, vcpu: VcpuId, page: PageRef, offset: u32) -> Result<(), Errno> {

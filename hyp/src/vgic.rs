@@ -112,10 +112,3 @@ pub fn set_level(domain: &Domain, id: VcpuId, intid: IntId, high: bool) {
     let kicks = domain.vgic.lock().set_level(index_of(id), intid, high);
     deliver(domain, kicks);
 }
-
-/// What [`Domain::new`] wants for a domain of tests: one vCPU, GICv2.
-#[cfg(test)]
-pub fn for_tests() -> VirtualGic {
-    VirtualGic::new(Frames::V2 { distributor: Ipa::new(0x0800_0000) }, &[0], 32)
-        .expect("a valid configuration")
-}
