@@ -3,12 +3,17 @@
 fn main() {
     println!("cargo:rerun-if-changed=../linker.ld");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=CARGO_PROFILE_RELEASE_LTO");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
     let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    // Bytes for the functions' names. Without the profile's link-time optimization there are more functions.
+    let lto = std::env::var("CARGO_PROFILE_RELEASE_LTO").unwrap_or_default();
+    let room = if matches!(lto.as_str(), "" | "fat" | "true") { 48 << 10 } else { 192 << 10 };
     for arg in [
         &format!("-T{root}/../linker.ld"),
+        &format!("--defsym=__symbols_room={room}"),
         "-pie",
         "--no-dynamic-linker",
         "-znorelro",

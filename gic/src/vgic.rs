@@ -125,6 +125,8 @@ struct Vcpu {
     no_pending_maintenance: bool,
     /// Priorities from here on are masked by the guest; 256: none, or not known.
     mask: u16,
+    /// The private interrupts (bit = INTID) that ever were backed by a physical one.
+    backed: u32,
 }
 
 impl Vcpu {
@@ -139,6 +141,7 @@ impl Vcpu {
             resync: false,
             no_pending_maintenance: false,
             mask: 256,
+            backed: 0,
         }
     }
 
@@ -270,6 +273,9 @@ impl VGic {
         }
         match pintid {
             Some(pintid) => {
+                if let (true, Some(state)) = (vintid.get() < 32, self.vcpus.get_mut(vcpu.index())) {
+                    state.backed |= 1 << vintid.get();
+                }
                 irq.pintid = pintid.get() as u16;
                 irq.set(flag::HW);
                 if pintid.is_spi() && irq.has(flag::ENABLED) {
@@ -424,14 +430,20 @@ impl VGic {
     /// physical GIC while the vCPU is loaded. Exact after [`VGic::save`] and [`VGic::sync`].
     pub fn in_flight_hw_ppis(&self, vcpu: VcpuIndex) -> u32 {
         let first = vcpu.index().saturating_mul(32);
-        let Some(private) = self.irqs.get(first..first.saturating_add(32)) else { return 0 };
-        if vcpu.index() >= self.vcpus.len() {
+        let (Some(private), Some(state)) =
+            (self.irqs.get(first..first.saturating_add(32)), self.vcpus.get(vcpu.index()))
+        else {
             return 0;
+        };
+        let (mut backed, mut active) = (state.backed, 0);
+        while backed != 0 {
+            let irq = &private[(backed.trailing_zeros() & 31) as usize];
+            if irq.has(flag::HW_IN_FLIGHT) && irq.pintid < 32 {
+                active |= 1 << irq.pintid;
+            }
+            backed &= backed - 1;
         }
-        private
-            .iter()
-            .filter(|irq| irq.has(flag::HW_IN_FLIGHT) && irq.pintid < 32)
-            .fold(0, |mask, irq| mask | 1 << irq.pintid)
+        active
     }
 
     /// Reads a guest register, `width` bytes (1, 2, 4 or 8) at `offset` into `frame`, on behalf of `vcpu`, which is

@@ -132,6 +132,8 @@ pub struct Options<'a> {
     pub guest_loglvl: LogLevels,
     /// `noreboot`: halt where one would reboot.
     pub noreboot: bool,
+    /// `spec-ctrl`: EL2 is entered so that guests' training of branch predictors does not reach it.
+    pub spec_ctrl: bool,
     /// `sync_console`: accepted; Nacelle's console is always synchronous.
     pub sync_console: bool,
     /// `conring_size=`: bytes of the console ring.
@@ -152,6 +154,7 @@ impl Default for Options<'_> {
             loglvl: LogLevels { always: LevelFilter::Info, limited: LevelFilter::Info },
             guest_loglvl: LogLevels { always: LevelFilter::Off, limited: LevelFilter::Warn },
             noreboot: false,
+            spec_ctrl: true,
             sync_console: false,
             conring_size: None,
             problems: ArrayVec::new(),
@@ -215,6 +218,9 @@ impl<'a> Options<'a> {
                 };
                 let flag = match name {
                     "noreboot" => &mut self.noreboot,
+                    // Xen's only form for Arm, about another attack.
+                    "spec-ctrl" if text.starts_with("ssbd=") => return Err(Problem::Unknown(word)),
+                    "spec-ctrl" => &mut self.spec_ctrl,
                     "sync_console" => &mut self.sync_console,
                     _ => return Err(Problem::Unknown(word)),
                 };

@@ -1,7 +1,7 @@
 //! The console: what Nacelle and dom0 print, the ring that `xl dmesg` reads, and who gets what is typed.
 //!
 //! ```text
-//!   log macros ── level ──▶ "(XEN) " line ─┬─▶ ring ──▶ XEN_SYSCTL_readconsole
+//!   log macros ── level ──▶ "(XEN) " line ─┬─▶ ring ──▶ XEN_SYSCTL_readconsole; take_news(): VIRQ_CON_RING
 //!                                          └─▶ UART
 //!   dom0, CONSOLEIO_write ────────────────────▶ UART
 //!   UART ──▶ input() ── Ctrl-A ×3 switches ──▶ dom0's receive buffer, or Nacelle's keys
@@ -9,7 +9,7 @@
 //! All state is in one lock, a leaf of the lock order: nothing is called while it is held but the UART's registers.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::sync::TicketMutex;
 use log::{Level, LevelFilter, Metadata, Record};
@@ -22,8 +22,11 @@ pub const RING_SIZE: usize = 32 * 1024;
 const INPUT_SIZE: usize = 256;
 /// The key that, three times in a row, moves the input.
 const SWITCH_KEY: u8 = 0x01;
-/// Lines that guests may cause per second before they are dropped.
-const GUEST_LINES_PER_SECOND: u32 = 20;
+/// Lines that guests may cause at once …
+const GUEST_BURST: u64 = 20;
+/// … and per second in the long run; the rest is counted and dropped. The ring then holds minutes of what matters, and
+/// the UART, which is slow and polled, is busy with them for a few milliseconds a second.
+const GUEST_LINES_PER_SECOND: u64 = 2;
 /// Targets of the interrupt controller's driver crate.
 const DRIVER: &str = "arm_gic_driver";
 
@@ -36,6 +39,11 @@ arch::machine_static! {
     console: TicketMutex<Console> = TicketMutex::new(Console::new())
 }
 
+arch::machine_static! {
+    /// Whether the ring has got a line since that was last asked: what logs may hold any lock, so it raises no event itself.
+    news: AtomicBool = AtomicBool::new(false)
+}
+
 struct Console {
     ring: [u8; RING_SIZE],
     // Bytes ever written and ever cleared; positions are taken modulo the size.
@@ -46,8 +54,10 @@ struct Console {
     input_len: usize,
     input_to_nacelle: bool,
     switch_count: u8,
-    guest_window: u64,
-    guest_lines: u32,
+    /// Lines that guests may still cause, since when there are more, and how many were dropped.
+    guest_lines: u64,
+    guest_refilled: u64,
+    guest_dropped: u32,
 }
 
 /// What a typed byte led to.
@@ -74,8 +84,9 @@ impl Console {
             input_len: 0,
             input_to_nacelle: false,
             switch_count: 0,
-            guest_window: 0,
-            guest_lines: 0,
+            guest_lines: GUEST_BURST,
+            guest_refilled: 0,
+            guest_dropped: 0,
         }
     }
 
@@ -138,15 +149,22 @@ impl Console {
         count
     }
 
-    /// Whether a line caused by a guest may still be printed in this second.
-    fn admit_guest_line(&mut self, now: u64, frequency: u64) -> bool {
-        let window = now / frequency.max(1);
-        if window != self.guest_window {
-            self.guest_window = window;
-            self.guest_lines = 0;
+    /// Whether a line caused by a guest may be printed now: how many were dropped before it.
+    fn admit_guest_line(&mut self, now: u64, frequency: u64) -> Option<u32> {
+        let interval = (frequency / GUEST_LINES_PER_SECOND).max(1);
+        let more = now.saturating_sub(self.guest_refilled) / interval;
+        self.guest_refilled += more * interval;
+        self.guest_lines = self.guest_lines.saturating_add(more).min(GUEST_BURST);
+        match self.guest_lines.checked_sub(1) {
+            Some(left) => {
+                self.guest_lines = left;
+                Some(core::mem::take(&mut self.guest_dropped))
+            }
+            None => {
+                self.guest_dropped = self.guest_dropped.saturating_add(1);
+                None
+            }
         }
-        self.guest_lines = self.guest_lines.saturating_add(1);
-        self.guest_lines <= GUEST_LINES_PER_SECOND
     }
 }
 
@@ -180,9 +198,15 @@ impl log::Log for Logger {
             return;
         }
         let mut console = console().lock();
-        if record.target() == GUEST && !console.admit_guest_line(arch::now().get(), arch::counter_frequency())
-        {
-            return;
+        if record.target() == GUEST {
+            match console.admit_guest_line(arch::now().get(), arch::counter_frequency()) {
+                None => return,
+                Some(0) => {}
+                Some(dropped) => {
+                    // Writing to the console cannot fail.
+                    let _ = writeln!(console, "(XEN) {dropped} lines about guests were dropped");
+                }
+            }
         }
         let mark = match record.level() {
             Level::Error => "ERROR: ",
@@ -191,6 +215,7 @@ impl log::Log for Logger {
         };
         // Writing to the console cannot fail.
         let _ = writeln!(console, "(XEN) {mark}{}", record.args());
+        news().store(true, Ordering::Release);
     }
 
     fn flush(&self) {}
@@ -220,6 +245,13 @@ pub fn write_raw(bytes: &[u8]) {
 /// number after the last.
 pub fn read_ring(index: u32, out: &mut [u8]) -> (usize, u32) {
     console().lock().read(index, out)
+}
+
+/// Whether there are lines in the ring that nobody was told of; they count as told from now on. Whoever is told reads the
+/// ring to its end, so that no line stays behind.
+#[inline]
+pub fn take_news() -> bool {
+    news().load(Ordering::Relaxed) && news().swap(false, Ordering::Acquire)
 }
 
 /// The number of the oldest byte kept.
@@ -325,10 +357,26 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_news_once_and_what_is_not_shown_is_none() {
+        use log::Log;
+        let line = |level| {
+            LOGGER.log(&Record::builder().level(level).args(format_args!("line")).build());
+            [take_news(), take_news()]
+        };
+        assert_eq!(line(Level::Warn), [true, false]);
+        assert_eq!(line(Level::Trace), [false, false]);
+    }
+
+    #[test]
     fn a_guest_cannot_flood_the_log() {
         let mut console = Console::new();
-        let admitted = (0..1000).filter(|_| console.admit_guest_line(5, 100)).count();
-        assert_eq!(admitted as u32, GUEST_LINES_PER_SECOND);
-        assert!(console.admit_guest_line(105, 100));
+        let admitted = (0..1000).filter(|_| console.admit_guest_line(5, 100).is_some()).count();
+        assert_eq!(admitted as u64, GUEST_BURST);
+        assert_eq!(console.admit_guest_line(54, 100), Some(980), "half a second later one more");
+        assert_eq!((0..99).filter(|_| console.admit_guest_line(60, 100).is_some()).count(), 0);
+        let admitted = (60..100_060).filter(|&now| console.admit_guest_line(now, 100).is_some()).count();
+        assert_eq!(admitted as u64, 1000 * GUEST_LINES_PER_SECOND);
+        console.admit_guest_line(1_000_000, 100);
+        assert_eq!(console.guest_lines, GUEST_BURST - 1, "silence is not hoarded");
     }
 }

@@ -13,6 +13,7 @@ use core::fmt::{self, Write};
 use core::ops::ControlFlow;
 
 use arrayvec::{ArrayString, ArrayVec};
+use gic::IntId;
 use stage2::addr::Pa;
 
 use crate::cpu::MAX_CPUS;
@@ -20,13 +21,17 @@ use crate::devicetree::{DeviceTree, Node, PaRange};
 
 mod chosen;
 mod interrupt;
+mod raspberry_pi;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
+mod uart;
 
 pub use chosen::{Chosen, Module, ModuleKind, chosen};
 pub use interrupt::{Interrupt, decode, interrupts, interrupts_with};
+pub use raspberry_pi::{RaspberryPi4, wrong_raspberry_pi};
+pub use uart::{UART, Uart, UartKind, uart};
 
 /// Banks of memory at most. The Raspberry Pi's firmware makes up to 4, servers up to about 16.
 pub const MAX_BANKS: usize = 32;
@@ -41,8 +46,6 @@ pub const GIC_V2: [&str; 4] = ["arm,gic-400", "arm,cortex-a15-gic", "arm,cortex-
 pub const GIC_V3: [&str; 1] = ["arm,gic-v3"];
 /// `compatible` of the generic timer.
 pub const TIMER: [&str; 2] = ["arm,armv8-timer", "arm,armv7-timer"];
-/// `compatible` of the UARTs that the console driver knows: the PL011, and its subset that servers have.
-pub const UART: [&str; 2] = ["arm,pl011", "arm,sbsa-uart"];
 
 /// Text in an error: a path or a list, cut where it gets too long.
 pub type Text = ArrayString<100>;
@@ -267,19 +270,6 @@ pub struct Timer {
     pub frequency: Option<u32>,
 }
 
-/// A PL011.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pl011 {
-    /// Its registers.
-    pub registers: PaRange,
-    /// Its interrupt, if it is one of the GIC's.
-    pub interrupt: Option<Interrupt>,
-    /// Input clock in Hz, if the tree says.
-    pub clock: Option<u32>,
-    /// Path of its node.
-    pub path: Text,
-}
-
 /// A reservation by the firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reserved {
@@ -308,6 +298,8 @@ pub struct Machine<'a> {
     pub timer: Timer,
     /// What the boot loader passed.
     pub chosen: Chosen<'a>,
+    /// What is special, if it is one.
+    pub raspberry_pi: Option<RaspberryPi4>,
 }
 
 impl<'a> Machine<'a> {
@@ -327,6 +319,7 @@ impl<'a> Machine<'a> {
             gic,
             timer: timer(tree, handle)?,
             chosen: chosen(tree)?,
+            raspberry_pi: raspberry_pi::read(tree, handle),
         })
     }
 
@@ -335,6 +328,19 @@ impl<'a> Machine<'a> {
     pub fn occupied(&self) -> impl Iterator<Item = PaRange> + '_ {
         let modules = self.chosen.modules.iter().map(|module| module.range);
         self.reserved.iter().map(|reserved| reserved.range).chain(modules).chain(self.chosen.initrd)
+    }
+
+    /// Registers and interrupts that stay with Nacelle while it has this console, the GIC's apart.
+    pub fn kept(&self, console: Option<&Uart>) -> (ArrayVec<PaRange, 3>, ArrayVec<IntId, 2>) {
+        let pi = self.raspberry_pi.as_ref();
+        // dom0's driver for the other UART of the pins would take them away from the console.
+        let aux = console.and(pi).and_then(|pi| pi.aux);
+        let ranges = console.map(|uart| uart.registers).into_iter();
+        let interrupts = [console.and_then(|uart| uart.interrupt), aux.and_then(|(_, interrupt)| interrupt)];
+        (
+            ranges.chain(aux.map(|(range, _)| range)).chain(pi.and_then(|pi| pi.power)).collect(),
+            interrupts.into_iter().flatten().map(|interrupt| interrupt.intid).collect(),
+        )
     }
 }
 
@@ -555,41 +561,4 @@ fn timer(tree: &DeviceTree<'_>, gic: Option<u32>) -> Result<Timer, DiscoveryErro
         })
     };
     tree.first(|node| node.is_compatible(&TIMER) && node.is_enabled(), read).ok_or(DiscoveryError::NoTimer)?
-}
-
-/// The console UART: the node at `path` (a path or an alias, `dtuart=`), or without one the tree's `stdout-path`.
-/// `Ok(None)` if neither is given.
-///
-/// # Errors
-/// There is no such node, or Nacelle has no driver for it.
-pub fn uart(tree: &DeviceTree<'_>, path: Option<&str>) -> Result<Option<Pl011>, DiscoveryError> {
-    let from_tree = || {
-        tree.at_path("/chosen", |node| {
-            node.string("stdout-path").or_else(|| node.string("linux,stdout-path"))
-        })
-        .flatten()
-    };
-    let Some(path) = path.or_else(from_tree) else { return Ok(None) };
-    let handle = gic(tree).ok().and_then(|(_, handle)| handle);
-    let read = |node: &Node<'_, '_>| {
-        if !node.is_compatible(&UART) {
-            let kind = node.compatible().next().unwrap_or("");
-            return Err(DiscoveryError::UnknownUart(text(format_args!("{node} is '{kind}'"))));
-        }
-        let registers = node.reg().first().copied().filter(|registers| !registers.is_empty());
-        let clock = node.cell("clock-frequency").or_else(|| {
-            let clocks = node.property("clocks")?;
-            let handle = u32::from_be_bytes(*clocks.first_chunk()?);
-            node.tree()
-                .first(|clock| clock.phandle() == Some(handle), |clock| clock.cell("clock-frequency"))
-                .flatten()
-        });
-        Ok(Pl011 {
-            registers: registers.ok_or_else(|| malformed(node, "reg"))?,
-            interrupt: interrupts(node, handle).first().copied(),
-            clock,
-            path: text(node),
-        })
-    };
-    tree.at_path(path, read).unwrap_or_else(|| Err(DiscoveryError::NoSuchUart(text(path)))).map(Some)
 }

@@ -9,6 +9,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use arrayvec::ArrayString;
 use stage2::Pa;
 
 use crate::cmdline::Options;
@@ -33,6 +34,9 @@ pub const EVENT_PPI: u32 = 15;
 pub const GRANT_REGION: u64 = 16 << 20;
 /// Address space for others' memory that is worth offering.
 const MIN_EXTENDED: u64 = 64 << 20;
+/// Memory that dom0 needs where all its devices reach: 64 MiB each for the buffers that Linux bounces through and for its
+/// contiguous allocations.
+const MIN_WITHIN_REACH: u64 = 128 << 20;
 /// The most vCPUs that a virtual GICv2 has.
 const MAX_VCPUS_V2: u32 = 8;
 /// The most vCPUs that a virtual GICv3 has.
@@ -89,6 +93,33 @@ pub struct Dom0Plan {
     pub gic: Dom0Gic,
     /// Where its grant frames may be mapped: nothing else is there.
     pub grant_region: PaRange,
+    /// How much of its memory some device cannot reach by DMA, if any.
+    pub out_of_reach: Option<OutOfReach>,
+}
+
+/// Memory that a bus's devices cannot reach by DMA. All figures in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfReach {
+    /// Path of the bus, cut where it gets too long.
+    pub bus: ArrayString<40>,
+    /// How far its devices reach.
+    pub limit: Pa,
+    /// dom0's memory within that.
+    pub within: u64,
+    /// dom0's memory beyond it.
+    pub beyond: u64,
+}
+
+impl fmt::Display for OutOfReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bus, limit, within, beyond } = self;
+        write!(
+            f,
+            "{} MiB of its memory lie above {limit:#x}, as far as devices on {bus} reach by DMA, {} MiB below",
+            beyond >> 20,
+            within >> 20
+        )
+    }
 }
 
 impl Dom0Plan {
@@ -109,6 +140,8 @@ pub enum PlanError {
     NoGrantRegion,
     /// Its device tree would have this many bytes.
     TreeTooLarge(usize),
+    /// Too little of its memory is where all devices reach.
+    NoDma(OutOfReach),
 }
 
 impl fmt::Display for PlanError {
@@ -123,6 +156,11 @@ impl fmt::Display for PlanError {
             }
             Self::NoGrantRegion => write!(f, "dom0: no room in the address space for grant frames"),
             Self::TreeTooLarge(size) => write!(f, "dom0: its device tree is too large: {size} bytes"),
+            Self::NoDma(memory) => write!(
+                f,
+                "dom0: {memory}: too little for their buffers, {} MiB; the firmware must leave more free there",
+                MIN_WITHIN_REACH >> 20
+            ),
         }
     }
 }
@@ -160,6 +198,10 @@ pub fn plan(inputs: &Inputs<'_>, layout: Layout) -> Result<Dom0Plan, PlanError> 
     let Inputs { tree, machine, options, .. } = *inputs;
     let Layout { banks, kernel, initrd, dtb } = layout;
     let devices = devices::scan(tree, &machine.memory, &machine.gic.ranges(), &inputs.kept);
+    let out_of_reach = out_of_reach(&banks, &devices);
+    if let Some(memory) = out_of_reach.filter(|memory| memory.within < MIN_WITHIN_REACH) {
+        return Err(PlanError::NoDma(memory));
+    }
     let limit = Pa::new(1u64.checked_shl(inputs.ipa_bits).unwrap_or(u64::MAX));
     let (vcpus, gic) = gic(machine, options)?;
     let hypervisor = hypervisor_regions(tree, machine, &devices, limit)?;
@@ -191,7 +233,20 @@ pub fn plan(inputs: &Inputs<'_>, layout: Layout) -> Result<Dom0Plan, PlanError> 
         interrupts,
         gic,
         grant_region: hypervisor.first().copied().ok_or(PlanError::NoGrantRegion)?,
+        out_of_reach,
     })
+}
+
+/// Which part of dom0's banks some device cannot reach. QEMU has no such limits, a Raspberry Pi does.
+fn out_of_reach(banks: &[PaRange], devices: &Devices) -> Option<OutOfReach> {
+    let (limit, bus) = devices.dma_limit.as_ref()?;
+    let below = |bank: &PaRange| PaRange { start: bank.start, end: bank.end.min(*limit) }.size();
+    let within = banks.iter().map(below).sum();
+    let beyond = banks.iter().map(PaRange::size).sum::<u64>() - within;
+    let mut name = ArrayString::new();
+    // What does not fit is cut.
+    let _ = bus.chars().try_for_each(|c| name.try_push(c));
+    (beyond != 0).then_some(OutOfReach { bus: name, limit: *limit, within, beyond })
 }
 
 /// Chooses dom0's memory among the `free` ranges, which are ascending and apart from one another.

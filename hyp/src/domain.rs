@@ -1,17 +1,22 @@
 //! Domains: what belongs to one guest as a whole, and the list of all of them.
 //!
-//! A `Domain` is shared (`Arc`); each part of it that changes carries its own lock (order: crate docs).
+//! A `Domain` is shared (`Arc`); each part of it that changes carries its own lock (order: crate docs). Who makes
+//! domains: [`create`]; who stops, ends and forgets them: [`life`].
+
+pub mod create;
+pub mod life;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use pv_abi::domid::DomId;
 use pv_abi::errno::Errno;
 use pv_abi::sched::ShutdownReason;
-use pv_abi::xen::Virq;
+use pv_abi::xen::{DomainHandle, Virq};
 use spin::Once;
+use stage2::Gfn;
 
 use crate::sync::{RwLock, TicketMutex};
 
@@ -22,8 +27,9 @@ use crate::mm::account::PageAccount;
 use crate::mm::page::PageRef;
 use crate::p2m::P2m;
 use crate::sched;
-use crate::vcpu::{Vcpu, VcpuId};
+use crate::vcpu::{Vcpu, VcpuId, request};
 use crate::vgic::VirtualGic;
+use life::Life;
 
 arch::machine_static! {
     /// All domains.
@@ -32,6 +38,9 @@ arch::machine_static! {
 
 /// Number of HVM parameters kept (`HVM_NR_PARAMS`, public/hvm/params.h).
 pub const HVM_PARAMS: usize = 39;
+
+/// No reason to stop was named yet.
+pub const NO_REASON: u32 = u32::MAX;
 
 /// One guest.
 pub struct Domain {
@@ -55,14 +64,30 @@ pub struct Domain {
     pub hvm_params: TicketMutex<[u64; HVM_PARAMS]>,
     /// `vm_assist` bits that are on.
     pub vm_assist: AtomicU32,
-    /// Number of reasons not to run it; 0 means it may.
+    /// Its share of the CPUs.
+    pub share: Arc<sched::Share>,
+    /// How far it has come, and the lock of who moves it on.
+    pub life: Life,
+    /// How often the toolstack paused it; 0 means it may run. Changes under the lock of `life`.
     pub pause_count: AtomicU32,
+    /// vCPUs it is to have ([`create::add_vcpus`]).
+    pub max_vcpus: u32,
+    /// CNTVOFF_EL2 of its vCPUs: the counter when it was made, so that its virtual time begins at 0.
+    pub counter_offset: u64,
+    /// Seconds that its wall clock differs (`XEN_DOMCTL_settimeoffset`).
+    pub time_offset: AtomicI64,
+    /// Its UUID.
+    pub handle: TicketMutex<DomainHandle>,
+    /// It runs XenStore, says the toolstack.
+    pub is_store: bool,
     /// Set while it shuts down or has; the reason is in `shutdown_code`.
     pub is_shut_down: AtomicBool,
-    /// `SHUTDOWN_*` (public/sched.h), valid once `is_shut_down`.
+    /// `SHUTDOWN_*` (public/sched.h), the first that was named, or [`NO_REASON`].
     pub shutdown_code: AtomicU32,
     vcpus: Once<Box<[Arc<Vcpu>]>>,
     shared_info: Once<PageRef>,
+    /// The domain whose device model this one runs. It may die first, so it is not kept.
+    target: Once<Weak<Domain>>,
 }
 
 /// What a new domain is to be.
@@ -94,11 +119,19 @@ impl Domain {
             vgic,
             hvm_params: TicketMutex::new([0; HVM_PARAMS]),
             vm_assist: AtomicU32::new(0),
+            life: Life::new(),
+            share: Arc::new(sched::Share::new()),
             pause_count: AtomicU32::new(0),
+            max_vcpus: 0,
+            counter_offset: 0,
+            time_offset: AtomicI64::new(0),
+            handle: TicketMutex::new(DomainHandle::default()),
+            is_store: false,
             is_shut_down: AtomicBool::new(false),
-            shutdown_code: AtomicU32::new(0),
+            shutdown_code: AtomicU32::new(NO_REASON),
             vcpus: Once::new(),
             shared_info: Once::new(),
+            target: Once::new(),
         }
     }
 
@@ -108,6 +141,27 @@ impl Domain {
     /// `ENOMEM`.
     pub fn shared_info(&self) -> Result<&PageRef, Errno> {
         self.shared_info.try_call_once(|| PageRef::allocate_shared(self.id))
+    }
+
+    /// Lets this domain act on another as its device model does ([`crate::privilege`]), for good: false if it has a target.
+    pub fn set_target(&self, target: &Arc<Domain>) -> bool {
+        let mut is_set = false;
+        self.target.call_once(|| {
+            is_set = true;
+            Arc::downgrade(target)
+        });
+        is_set
+    }
+
+    /// Whether `other` is this domain's target.
+    pub fn is_model_of(&self, other: &Domain) -> bool {
+        // What a weak reference points to is not used for anything else while it is there.
+        self.target.get().is_some_and(|target| core::ptr::eq(target.as_ptr(), other))
+    }
+
+    /// Where the domain has that page mapped.
+    pub fn shared_info_gfn(&self) -> Option<Gfn> {
+        self.shared_info.get()?.frame().mapped_at()
     }
 
     /// Gives the domain its vCPUs; a second call changes nothing.
@@ -133,9 +187,15 @@ impl Domain {
     }
 }
 
+/// Notes why a domain will stop, unless it said so before (`SCHEDOP_shutdown_code`).
+pub fn note_reason(domain: &Domain, reason: ShutdownReason) {
+    let _ =
+        domain.shutdown_code.compare_exchange(NO_REASON, reason as u32, Ordering::Relaxed, Ordering::Relaxed);
+}
+
 /// Stops a domain for good, with the reason it gave or earned. The control domain takes the machine with it.
 pub fn shut_down(domain: &Domain, reason: ShutdownReason) {
-    domain.shutdown_code.store(reason as u32, Ordering::Relaxed);
+    note_reason(domain, reason);
     if domain.is_shut_down.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -144,10 +204,10 @@ pub fn shut_down(domain: &Domain, reason: ShutdownReason) {
     }
     for vcpu in domain.vcpus() {
         sched::pause(vcpu);
+        // One that runs here must not return to the guest either.
+        vcpu.request(request::RESCHEDULE);
     }
-    if let Some(control) = control_domain() {
-        event::send_global_virq(&control, Virq::DomExc);
-    }
+    event::send_machine_virq(Virq::DomExc);
 }
 
 /// Enters a domain in the list.

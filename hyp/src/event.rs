@@ -12,6 +12,7 @@
 
 mod channels;
 mod fifo;
+mod machine;
 mod port;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use stage2::Gfn;
 
 pub use channels::EventChannels;
 use channels::{Notice, VIRQS};
+pub use machine::{send_machine_virq, set_virq_handler};
 use port::State;
 
 use crate::arch;
@@ -127,7 +129,7 @@ fn raise(domain: &Domain, channels: &mut EventChannels, port: Port) {
 /// The ports of a domain, ready to open one.
 fn prepared(domain: &Domain) -> Result<TicketMutexGuard<'_, EventChannels>, Errno> {
     let mut channels = domain.events.lock();
-    channels.prepare(domain.shared_info()?, domain.vcpus().len());
+    channels.prepare(domain.shared_info()?, domain.vcpus().len())?;
     Ok(channels)
 }
 
@@ -146,7 +148,7 @@ pub fn alloc_unbound(domain: &Domain, remote: DomId) -> Result<Port, Errno> {
 /// have been sent before.
 pub fn bind_interdomain(near: &Arc<Domain>, far: &Arc<Domain>, far_port: Port) -> Result<Port, Errno> {
     let mut pair = Pair::lock(near, far);
-    pair.near().prepare(near.shared_info()?, near.vcpus().len());
+    pair.near().prepare(near.shared_info()?, near.vcpus().len())?;
     match pair.far().ports.get(far_port)?.state {
         State::Unbound(remote) if remote == near.id => {}
         _ => return Err(Errno::EINVAL),
@@ -223,7 +225,12 @@ pub fn reset(domain: &Arc<Domain>) -> bool {
 /// The same for a domain that goes away: it opens no port any more. False: call again, there is more.
 pub fn destroy(domain: &Arc<Domain>) -> bool {
     domain.events.lock().is_dying = true;
-    reset(domain)
+    if !reset(domain) {
+        return false;
+    }
+    let pages = domain.events.lock().forget_vcpus();
+    drop(pages);
+    true
 }
 
 // ---- signalling ----
@@ -359,19 +366,9 @@ pub fn expand_array(domain: &Domain, gfn: Gfn) -> Result<(), Errno> {
     }
     let page = own_page(domain, gfn)?;
     let mut channels = domain.events.lock();
-    let mut upcalls = 0u128;
-    let mut polled = alloc::vec::Vec::new();
-    channels.expand_array(page, |port, notice| {
-        upcalls |= notice.upcall.map_or(0, |vcpu| 1u128.checked_shl(vcpu.get()).unwrap_or(0));
-        if notice.poll {
-            polled.push(port);
-        }
-    })?;
-    for vcpu in domain.vcpus().iter().filter(|v| 1u128.checked_shl(v.id.get()).unwrap_or(0) & upcalls != 0) {
-        vcpu::raise_upcall(vcpu);
-    }
-    for port in polled {
-        follow_up(domain, &mut channels, port, Notice { upcall: None, poll: true });
+    let mut ports = channels.expand_array(page)?;
+    while let Some((port, notice)) = channels.next_held_back(&mut ports) {
+        follow_up(domain, &mut channels, port, notice);
     }
     Ok(())
 }
@@ -392,13 +389,15 @@ pub fn set_priority(domain: &Domain, port: Port, priority: u32) -> Result<(), Er
 // ---- a vCPU's own ----
 
 /// Moves a vCPU's `vcpu_info` to a page of the domain's own (`VCPUOP_register_vcpu_info`) and raises its upcall, for
-/// everything counts as pending then. `ENXIO` where it does not fit, `EINVAL` the second time.
-pub fn register_vcpu_info(domain: &Domain, vcpu: VcpuId, page: PageRef, offset: u32) -> Result<(), Errno> {
+/// everything counts as pending then. `ENXIO` where it does not fit, `EINVAL` the second time, and for another's page,
+/// which EL2 would write after its owner took it back.
+pub fn register_vcpu_info(domain: &Domain, vcpu: VcpuId, gfn: Gfn, offset: u32) -> Result<(), Errno> {
     let vcpu = domain.vcpu(vcpu).ok_or(Errno::ENOENT)?;
     let offset = offset as usize;
     if !channels::is_info_offset(offset) {
         return Err(Errno::ENXIO);
     }
+    let page = own_page(domain, gfn)?;
     prepared(domain)?.register_info(vcpu.id, page, offset)?;
     vcpu::raise_upcall(vcpu);
     Ok(())

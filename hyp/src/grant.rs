@@ -52,6 +52,11 @@ impl GrantTable {
         }
     }
 
+    /// Allows so many mappings of others' grants at once, if that is fewer than EL2 does.
+    pub fn limit_mappings(&mut self, mappings: usize) {
+        self.maptrack.get_mut().limit = mappings;
+    }
+
     /// Frames it may have.
     pub fn max_frames(&self) -> u32 {
         self.max_frames
@@ -101,8 +106,9 @@ pub fn reachable(domain: &Domain, mfn: Mfn) -> Result<PageRef, Errno> {
     if maptrack.maps(mfn) { page::get_mapped(mfn, &domain.p2m.lock_for_copy()) } else { Err(Errno::EPERM) }
 }
 
-/// Ends everything for a domain that goes away and whose vCPUs run no more: its uses of others' grants, and its frames.
-/// What others use of its grants stays theirs until they end it. False: call again, there is more.
+/// Ends everything for a domain that goes away and whose vCPUs run no more: its uses of others' grants, and its frames,
+/// after which it grants nothing. What others use of its grants stays theirs until they end it, and is counted as the
+/// domain's until then. Its own mappings go with its p2m. False: call again, there is more.
 pub fn destroy(domain: &Arc<Domain>) -> bool {
     while let Some(mapping) = { domain.grants.maptrack.lock().pop() } {
         let page = mapping.granter.grants.table.lock().release(mapping.gref, mapping.used);
@@ -111,7 +117,7 @@ pub fn destroy(domain: &Arc<Domain>) -> bool {
             return false;
         }
     }
-    let frames = domain.grants.table.lock().take_frames();
+    let frames = domain.grants.table.lock().close();
     drop(frames);
     true
 }

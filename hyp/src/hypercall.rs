@@ -5,12 +5,11 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use pv_abi::domid::{DOMID_SELF, DomId};
 use pv_abi::errno::Errno;
 use pv_abi::hypercall::Hypercall;
 
 use crate::console::GUEST;
-use crate::domain::{self, Domain};
+use crate::domain::Domain;
 use crate::vcpu::Vcpu;
 
 mod bitmap;
@@ -92,7 +91,7 @@ pub fn dispatch(caller: &Caller<'_>, number: u64, args: &[u64; 5]) -> Outcome {
 #[inline(never)]
 fn dispatch_other(caller: &Caller<'_>, number: u64, args: &[u64; 5]) -> Outcome {
     let Ok(call) = Hypercall::try_from(number) else { return refuse(caller, number) };
-    match call {
+    let outcome = match call {
         Hypercall::MemoryOp => memory::call(caller, args),
         Hypercall::GrantTableOp => grant_table::call(caller, args),
         Hypercall::ConsoleIo => console_io::call(caller, args),
@@ -106,7 +105,10 @@ fn dispatch_other(caller: &Caller<'_>, number: u64, args: &[u64; 5]) -> Outcome 
         Hypercall::VmAssist => vm_assist::call(caller, args),
         // x86's, obsolete ones, and what Nacelle does not offer (docs/support.md); three were served above.
         _ => refuse(caller, number),
-    }
+    };
+    // With no lock held: what the call let go may have been the last of a dead domain.
+    crate::domain::life::bury_if_due();
+    outcome
 }
 
 #[cold]
@@ -117,16 +119,4 @@ fn refuse(caller: &Caller<'_>, number: u64) -> Outcome {
         log::info!(target: GUEST, "{} v{}: hypercall {number} is not offered", caller.domain.id, caller.vcpu.id.get());
     }
     Outcome::Done(Errno::ENOSYS.into())
-}
-
-/// The domain that a call is about: the caller itself, or, for the control domain, any.
-///
-/// # Errors
-/// `ESRCH`: there is none of that number. `EPERM`: the caller may not.
-pub fn target(caller: &Caller<'_>, id: DomId) -> Result<Arc<Domain>, Errno> {
-    if id == DOMID_SELF || id == caller.domain.id {
-        return Ok(caller.domain.clone());
-    }
-    let found = domain::find(id).ok_or(Errno::ESRCH)?;
-    if caller.domain.is_control { Ok(found) } else { Err(Errno::EPERM) }
 }

@@ -26,7 +26,11 @@ pub fn press(key: u8) {
         }
         // What a crash looks like, and that it is reported, can be seen and tested.
         b'C' => panic!("'C' pressed -> crash"),
-        b'm' => info!("free memory: {} KiB", mm::memory().free_count().get() * 4),
+        b'm' => {
+            let (used, all) = mm::heap::usage();
+            info!("heap: {} of {} KiB in use", used.div_ceil(1024), all / 1024);
+            info!("free memory: {} KiB", mm::memory().free_count().get() * 4);
+        }
         b'q' => dump_domains(),
         b'R' => {
             info!("'R' pressed -> rebooting machine");
@@ -41,10 +45,13 @@ fn dump_domains() {
     let mut next = DomId::DOM0;
     while let Some(domain) = domain::first_from(next) {
         info!(
-            "{}: {} vCPUs, shut down: {}",
+            "{}: {:?}, {} vCPUs, shut down: {}, {} pages, {} for tables",
             domain.id,
+            domain.life.stage(),
             domain.vcpus().len(),
-            domain.is_shut_down.load(core::sync::atomic::Ordering::Relaxed)
+            domain.is_shut_down.load(core::sync::atomic::Ordering::Relaxed),
+            domain.pages.current(),
+            domain.p2m.table_pages().0
         );
         for vcpu in domain.vcpus() {
             let run = sched::runstate(vcpu);

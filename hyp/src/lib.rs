@@ -10,8 +10,9 @@
 //! # Lock order
 //! Take them in this order only; most paths take one.
 //! ```text
+//! the making of a domain, or the toolstack's turn on one (`domain::life`), before all of these:
 //! grant table (lower DomId first) → Domain::p2m (another's → the control domain's own) → frame allocator
-//! event channels (lower DomId first) → Domain::vgic → run queue (lower CpuId first)
+//! event channels (lower DomId first) → Domain::vgic → run queue (lower CpuId first) → a domain's share of the CPUs
 //! domain list, heap (→ frame allocator), console ring: leaves, any time
 //! ```
 #![cfg_attr(not(test), no_std)]
@@ -34,9 +35,11 @@ pub mod image;
 pub mod keys;
 pub mod mm;
 pub mod p2m;
+pub mod privilege;
 pub mod psci;
 pub mod runstate;
 pub mod sched;
+pub mod speculation;
 pub mod sync;
 pub mod time;
 pub mod timer;

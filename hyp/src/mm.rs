@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`frame_table`] | sixteen bytes a frame: owner, kind, references |
 //! | [`buddy`] | free blocks by size and zone |
+//! | [`dirt`] | which part of a free block is not known to be zeros |
 //! | [`block`] | frames that only the holder has: fresh, or cleared |
 //! | [`page`] | a counted reference to a page that guests may reach |
 //! | [`guest`] | copies from and to the calling guest's virtual memory |
@@ -16,6 +17,7 @@
 pub mod account;
 pub mod block;
 pub mod buddy;
+pub mod dirt;
 pub mod frame_table;
 pub mod guest;
 pub mod heap;
@@ -26,18 +28,20 @@ pub mod testing;
 mod tests;
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
 use pv_abi::domid::DomId;
 use spin::Once;
 
 use crate::sync::TicketMutex;
-use stage2::{Mfn, PAGE_SIZE, Pa, Pages};
+use stage2::{Mfn, PAGE_SIZE, Pa, Pages, Place};
 
 use crate::arch;
+use account::PageAccount;
 use block::Block;
 use buddy::FreeLists;
+use dirt::Dirt;
 use frame_table::{Frame, FrameTable, Kind, NO_LINK, State};
 
 arch::machine_static! {
@@ -86,8 +90,6 @@ impl core::fmt::Display for InitError {
 pub struct Memory {
     table: FrameTable,
     lists: TicketMutex<FreeLists>,
-    /// Free frames that domains under construction were promised (`XENMEM_claim_pages`).
-    claimed: AtomicU64,
 }
 
 /// Takes charge of the machine's RAM: everything in `banks` but what `reserved` covers. The frame table is carved
@@ -155,7 +157,9 @@ pub unsafe fn init(banks: &[MemoryRange], reserved: &[MemoryRange]) -> Result<()
             });
         });
     }
-    cell().call_once(|| Memory { table, lists: TicketMutex::new(lists), claimed: AtomicU64::new(0) });
+    // Tables of pages that map all RAM once take this much.
+    lists.kept = total / 512;
+    cell().call_once(|| Memory { table, lists: TicketMutex::new(lists) });
     Ok(())
 }
 
@@ -221,6 +225,11 @@ impl Memory {
         self.lists.lock().free_count()
     }
 
+    /// Those of them that are known to be zeros.
+    pub fn clear_count(&self) -> Pages {
+        self.lists.lock().clear_count()
+    }
+
     /// Frames of RAM in all banks, whatever they are used for.
     pub fn total(&self) -> Pages {
         self.table.total()
@@ -253,10 +262,18 @@ impl Memory {
         self.table.slice(mfn, pages)
     }
 
-    /// Takes 2^`order` frames, naturally aligned, from as high as there are.
+    /// Free frames that were promised to nobody and that domains may have.
+    pub fn available(&self) -> Pages {
+        Pages::new(self.lists.lock().available())
+    }
+
+    /// Takes 2^`order` frames, naturally aligned, from as high as there are: for EL2 itself.
     #[inline]
     pub fn allocate(&self, order: u32) -> Option<Block> {
-        self.allocate_with(order, |lists, table| lists.allocate(table, order, Mfn::new(u64::MAX)))
+        self.allocate_with(order, |lists, table| match order {
+            0 => lists.allocate_own(table),
+            _ => lists.allocate(table, order, Mfn::new(u64::MAX)),
+        })
     }
 
     /// The same, from below the address `limit`.
@@ -265,17 +282,79 @@ impl Memory {
         self.allocate_with(order, |lists, table| lists.allocate(table, order, limit))
     }
 
-    /// Takes single frames until `blocks` is full or has `count`, under one lock. Popped from its end, they come in the
-    /// order of their addresses where they lie side by side.
-    pub fn allocate_singles<const N: usize>(&self, count: usize, blocks: &mut ArrayVec<Block, N>) {
+    /// Takes 2^`order` frames for a domain whose account was charged, from below `limit` if there is one: those that it
+    /// claimed, and what is promised to nobody.
+    pub fn allocate_for(&self, account: &PageAccount, order: u32, limit: Option<Pa>) -> Option<Block> {
+        let limit = limit.map_or(Mfn::new(u64::MAX), Pa::mfn);
+        let limit = if limit >= self.end() { Mfn::new(u64::MAX) } else { limit };
+        self.allocate_with(order, |lists, table| {
+            let own = lists.claim_of(account, 1 << order)?;
+            lists.allocate(table, order, limit).inspect(|_| lists.use_claim(account, own))
+        })
+    }
+
+    /// Takes 2^`order` frames of those that are reserved for a domain's memory on demand; a single one at its `place`, if that
+    /// is free.
+    pub(crate) fn allocate_reserved(&self, account: &PageAccount, order: u32, place: Place) -> Option<Block> {
+        self.allocate_with(order, |lists, table| {
+            let left = account.reserved().get().checked_sub(1 << order)?;
+            let placed = if order == 0 { lists.allocate_placed(table, place) } else { None };
+            let mfn = placed.or_else(|| lists.allocate(table, order, Mfn::new(u64::MAX)))?;
+            account.reserved.store(left, Ordering::Relaxed);
+            lists.promised -= 1 << order;
+            Some(mfn)
+        })
+    }
+
+    /// Takes up to `count` single frames for a domain into `blocks`, which is empty, under one lock, with
+    /// [`Self::allocate_for`]'s right: those from `place` on as far as they are free; if the first is not, any. Popped from its
+    /// end, they come in the order of their addresses where they lie side by side.
+    pub fn allocate_singles<const N: usize>(
+        &self,
+        account: &PageAccount,
+        place: Place,
+        count: usize,
+        blocks: &mut ArrayVec<Block, N>,
+    ) {
         let count = count.min(blocks.remaining_capacity()) as u64;
         let mut lists = self.lists.lock();
-        lists.allocate_singles(&self.table, count, |mfn| {
-            if let Some(frame) = self.table.get(mfn) {
-                frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
-                blocks.push(Block::new(mfn, 0));
-            }
-        });
+        let count = count.min(lists.available() + account.claimed().get());
+        let mut next = lists.find(&self.table, place);
+        while let Some(mfn) = next
+            && (blocks.len() as u64) < count
+        {
+            let most = mfn.raw().trailing_zeros().min((count - blocks.len() as u64).ilog2());
+            let run = (0..=most)
+                .rev()
+                .find_map(|order| lists.allocate_at(&self.table, mfn, order).map(|(_, dirt)| (order, dirt)));
+            next = run.and_then(|(order, dirt)| {
+                self.separate(mfn, order, dirt, |block| blocks.push(block));
+                mfn.checked_add(Pages::new(1 << order))
+            });
+        }
+        blocks.reverse();
+        if blocks.is_empty() {
+            lists.allocate_singles(&self.table, count, |first, order, dirt| {
+                let before = blocks.len();
+                self.separate(first, order, dirt, |block| blocks.push(block));
+                blocks[before..].reverse();
+            });
+        }
+        if let Some(own) = lists.claim_of(account, blocks.len() as u64) {
+            lists.use_claim(account, own);
+        }
+    }
+
+    /// Makes single frames of a block that was just taken.
+    #[inline]
+    fn separate(&self, first: Mfn, order: u32, dirt: Dirt, mut each: impl FnMut(Block)) {
+        for (page, frame) in
+            (0..1u32 << order).zip(self.table.slice(first, Pages::new(1 << order)).into_iter().flatten())
+        {
+            frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
+            let dirt = if dirt.holds(page) { Dirt::all(0) } else { Dirt::NONE };
+            each(Block::new(first.wrapping_add(Pages::new(page.into())), 0, dirt));
+        }
     }
 
     /// Takes the 2^`order` frames from `mfn` on, if they are free; `mfn` is naturally aligned.
@@ -287,24 +366,38 @@ impl Memory {
     fn allocate_with(
         &self,
         order: u32,
-        take: impl FnOnce(&mut FreeLists, &FrameTable) -> Option<Mfn>,
+        take: impl FnOnce(&mut FreeLists, &FrameTable) -> Option<(Mfn, Dirt)>,
     ) -> Option<Block> {
-        let mfn = take(&mut self.lists.lock(), &self.table)?;
+        let (mfn, dirt) = take(&mut self.lists.lock(), &self.table)?;
         let frame = self.table.get(mfn)?;
         frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, order));
-        Some(Block::new(mfn, order))
+        Some(Block::new(mfn, order, dirt))
+    }
+
+    /// Overwrites some free memory with zeros, so that who takes it need not: for a CPU that has nothing to do, in a
+    /// step of some microseconds. False when there is nothing to do, or another CPU is at it.
+    pub fn clear_ahead(&self) -> bool {
+        /// Frames of a step.
+        const STEP: u32 = 4;
+        // Enough for the next domain. To clear more would cost power, not save time.
+        let enough = Pages::new(self.total().get() / 4);
+        let Some(mut lists) = self.lists.try_lock() else { return false };
+        lists.clear_some(&self.table, enough, STEP, |mfn, pages| {
+            // SAFETY: free frames, so nobody refers to them, and nobody can take them: the lists are locked.
+            unsafe { arch::phys::clear_pages_to_ram(mfn, pages) }
+        })
     }
 
     /// Puts a block on the free lists whose only holder gives it up; all its frames but the first are `NONE`.
     #[inline]
-    fn release(&self, mfn: Mfn, order: u32) {
+    fn release(&self, mfn: Mfn, order: u32, dirt: Dirt) {
         let Some(frame) = self.table.get(mfn) else { freed_twice(mfn, State::NONE) };
         let state = frame.state();
         if state.count() > 1 || matches!(state.kind(), Kind::None | Kind::Free | Kind::Reserved) {
             freed_twice(mfn, state);
         }
         frame.set_state(State::NONE);
-        self.lists.lock().free(&self.table, mfn, order);
+        self.lists.lock().free(&self.table, mfn, order, dirt);
     }
 
     /// Makes memory free that [`init`] was told to leave alone: boot modules and what else served until now.
@@ -319,7 +412,7 @@ impl Memory {
                     freed_twice(mfn, frame.state());
                 }
                 frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
-                self.release(mfn, 0);
+                self.release(mfn, 0, Dirt::all(0));
             }
         }
     }
@@ -332,7 +425,8 @@ impl Memory {
 
     /// The same for a list of blocks: from the frame number `link` by their `next`, with their orders in `previous`.
     /// Pages that follow one another, upwards or downwards, become free as the blocks they make up.
-    pub(crate) fn give_up_list(&self, link: u32, owner: DomId) -> Pages {
+    /// With `promise`, what becomes free is promised at the same moment, to be [settled](PageAccount::settle) later.
+    pub(crate) fn give_up_list(&self, link: u32, owner: DomId, promise: bool) -> Pages {
         /// Blocks for which others may have to wait for the lock.
         const AT_ONCE: usize = 64;
         let expected = State::new(Kind::Ram, owner, 0);
@@ -340,6 +434,7 @@ impl Memory {
         let mut freed = Pages::ZERO;
         while link != NO_LINK {
             let mut lists = self.lists.lock();
+            let before = lists.free_count();
             let mut run = link..link;
             for _ in 0..AT_ONCE {
                 if link == NO_LINK {
@@ -370,6 +465,9 @@ impl Memory {
                 }
             }
             freed = freed.saturating_add(self.free_run(&mut lists, run));
+            if promise {
+                lists.promised += lists.free_count().saturating_sub(before).get();
+            }
         }
         freed
     }
@@ -377,7 +475,7 @@ impl Memory {
     fn free_run(&self, lists: &mut FreeLists, run: Range<u32>) -> Pages {
         let pages = Pages::new(u64::from(run.end - run.start));
         if pages == Pages::ONE {
-            lists.free(&self.table, Mfn::new(run.start.into()), 0);
+            lists.free(&self.table, Mfn::new(run.start.into()), 0, Dirt::all(0));
         } else {
             lists.free_range(&self.table, Mfn::new(run.start.into()), pages);
         }
@@ -388,9 +486,9 @@ impl Memory {
     fn give_up_locked(&self, lists: &mut FreeLists, mfn: Mfn, order: u32, owner: DomId) -> Pages {
         let pages = Pages::new(1 << order);
         let Some(frames) = self.table.slice(mfn, pages) else { return Pages::ZERO };
-        if Frame::all_are(frames, State::new(Kind::Ram, owner, 0)) {
+        if Frame::all_are_held_once(frames, State::new(Kind::Ram, owner, 0)) {
             Frame::set_all(frames, State::NONE);
-            lists.free(&self.table, mfn, order);
+            lists.free(&self.table, mfn, order, Dirt::all(order));
             return pages;
         }
         let mut freed = 0;
@@ -398,39 +496,11 @@ impl Memory {
             let before = frame.put();
             if before.count() == 1 {
                 frame.set_state(State::NONE);
-                lists.free(&self.table, mfn.wrapping_add(Pages::new(page)), 0);
+                lists.free(&self.table, mfn.wrapping_add(Pages::new(page)), 0, Dirt::all(0));
                 freed += 1;
             }
         }
         Pages::new(freed)
-    }
-
-    /// Gives up what a destroyed domain still has outside its p2m (`XENMEM_increase_reservation` puts it there),
-    /// looking at up to `budget` frames from `from` on. Where to go on, or `None` at the end.
-    pub fn reclaim(
-        &self,
-        owner: DomId,
-        from: Mfn,
-        budget: u64,
-        account: &account::PageAccount,
-    ) -> Option<Mfn> {
-        let mut left = budget;
-        for (start, pages) in self.banks() {
-            let end = start.wrapping_add(pages);
-            let mut mfn = from.max(start);
-            while mfn < end {
-                if left == 0 {
-                    return Some(mfn);
-                }
-                left -= 1;
-                let state = self.table.get(mfn).map(Frame::state);
-                if state.is_some_and(|state| state.kind() == Kind::Ram && state.owner() == owner) {
-                    account.refund(self.give_up(mfn, 0, owner));
-                }
-                mfn = mfn.wrapping_add(Pages::ONE);
-            }
-        }
-        None
     }
 
     /// Whether none of these frames is EL2's, free or a domain's: beyond all banks, or reserved at boot.
@@ -448,11 +518,28 @@ impl Memory {
 
     /// Free frames that are promised to domains.
     pub fn claimed(&self) -> Pages {
-        Pages::new(self.claimed.load(Ordering::Relaxed))
+        Pages::new(self.lists.lock().promised)
     }
 
     /// Bytes of EL2's own tables here: the frame table.
     pub fn overhead(&self) -> u64 {
         (self.total().get() * size_of::<Frame>() as u64).next_multiple_of(PAGE_SIZE)
+    }
+}
+
+impl FreeLists {
+    /// How many of `frames` a domain takes from its claim; `None` if the rest is promised to others.
+    #[inline]
+    fn claim_of(&self, account: &PageAccount, frames: u64) -> Option<u64> {
+        let own = account.claimed().get().min(frames);
+        (frames - own <= self.available()).then_some(own)
+    }
+
+    #[inline]
+    fn use_claim(&mut self, account: &PageAccount, own: u64) {
+        if own != 0 {
+            account.claimed.fetch_sub(own, Ordering::Relaxed);
+            self.promised -= own;
+        }
     }
 }

@@ -9,11 +9,15 @@
 //!            ├─ SharedXen ───────┘
 //!            └─ Mmio ────────────── nothing
 //! ```
+//! A guest frame can also be *on demand*: the domain's memory, mapped when it is first needed ([`source`]).
 
 mod batch;
+mod sample;
+mod source;
 mod table_pool;
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sync::{RwLock, RwLockReadGuard};
 use pv_abi::domid::DomId;
@@ -23,11 +27,18 @@ use stage2::{Geometry, Gfn, Leaf, Mfn, Pa, PageType, Pages, Progress, Statistics
 use crate::arch::Access;
 use crate::arch::tlb::{AddressSpace, Stage2Tlb};
 use crate::mm::account::PageAccount;
+use crate::mm::block::ClearBlock;
+use crate::mm::frame_table::NO_LINK;
+use crate::mm::memory;
 use crate::mm::page::{self, PageRef};
 
 use batch::Waiting;
 
 pub use batch::Batch;
+pub use sample::Sample;
+use sample::Sampler;
+use source::PageSource;
+pub use source::out_of_budget;
 use table_pool::TablePool;
 
 /// What an address space is to be.
@@ -50,6 +61,13 @@ pub struct P2m {
     root: Pa,
     space: AddressSpace,
     account: Arc<PageAccount>,
+    /// Being taken apart: nothing is mapped any more. Set under the lock.
+    is_closed: AtomicBool,
+    source: PageSource,
+    /// First touches served.
+    faults: AtomicU64,
+    /// Access flags that were found clear and set.
+    flag_faults: AtomicU64,
     inner: RwLock<Inner>,
 }
 
@@ -57,8 +75,11 @@ struct Inner {
     tables: Tables,
     pool: TablePool,
     tlb: Stage2Tlb,
+    sampler: Sampler,
     /// The highest guest frame ever mapped (`XENMEM_maximum_gpfn`).
     highest: Gfn,
+    /// The domain's memory that is mapped nowhere: a list of blocks as [`Waiting`] has it.
+    unmapped: u32,
 }
 
 /// Keeps a domain's pages where they are while EL2 copies.
@@ -93,7 +114,18 @@ impl P2m {
             root,
             space,
             account: Arc::new(PageAccount::new()),
-            inner: RwLock::new(Inner { tables, pool, tlb, highest: Gfn::ZERO }),
+            is_closed: AtomicBool::new(false),
+            source: PageSource::Zeros,
+            faults: AtomicU64::new(0),
+            flag_faults: AtomicU64::new(0),
+            inner: RwLock::new(Inner {
+                tables,
+                pool,
+                tlb,
+                sampler: Sampler::default(),
+                highest: Gfn::ZERO,
+                unmapped: NO_LINK,
+            }),
         })
     }
 
@@ -124,6 +156,28 @@ impl P2m {
         self.inner.read().tables.statistics()
     }
 
+    /// How often a page was backed because it was needed.
+    pub fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
+    }
+
+    /// Sets what the domain may have, and frees what was promised beyond.
+    pub fn set_maximum(&self, pages: Pages) {
+        let inner = self.inner.write();
+        self.account.set_maximum(pages);
+        self.account.settle(inner.tables.statistics().on_demand, Pages::ZERO);
+    }
+
+    /// Sets what the domain is to have, and promises it. See [`PageAccount::set_target`]. `ESRCH` when it is being taken
+    /// apart.
+    pub fn set_target(&self, pages: Pages) -> Result<(), Errno> {
+        let inner = self.inner.write();
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(Errno::ESRCH);
+        }
+        self.account.set_target(pages, inner.tables.statistics().on_demand)
+    }
+
     /// Pages in use for tables, and how many may be.
     pub fn table_pages(&self) -> (Pages, Pages) {
         let inner = self.inner.read();
@@ -133,6 +187,11 @@ impl P2m {
     /// Changes how many pages tables may take. Those in use stay.
     pub fn set_table_limit(&self, limit: Pages) {
         self.inner.write().pool.set_limit(limit);
+    }
+
+    /// Keeps pages for tables of this domain alone. `ENOMEM` where there are not as many.
+    pub fn keep_tables(&self, pages: usize) -> Result<(), Errno> {
+        self.inner.write().pool.keep(pages)
     }
 
     /// The highest guest frame that was ever mapped.
@@ -153,15 +212,15 @@ impl P2m {
     }
 
     /// A reference to the page that the guest has at `gfn`, whoever owns it: `EINVAL` if there is none or it is a
-    /// device's, `EACCES` if the guest may not do that to it.
+    /// device's, `EACCES` if the guest may not do that to it, `ENOMEM` if there is no backing to be had.
     #[inline]
     pub fn get_page(&self, gfn: Gfn, access: Access) -> Result<PageRef, Errno> {
-        let lock = self.lock_for_copy();
-        let leaf = lock.lookup(gfn).ok_or(Errno::EINVAL)?;
-        if access == Access::Write && !leaf.attributes().is_writable() {
-            return Err(Errno::EACCES);
-        }
-        page::get_mapped(leaf.mfn_of(gfn), &lock)
+        self.get(gfn, |leaf, lock| {
+            if access == Access::Write && !leaf.attributes().is_writable() {
+                return Err(Errno::EACCES);
+            }
+            page::get_mapped(leaf.mfn_of(gfn), lock)
+        })
     }
 
     /// Whether the guest can read, or write, at `gfn`.
@@ -181,7 +240,7 @@ impl P2m {
     }
 
     /// A reference to the domain's own memory at `gfn`, and whether the domain may write it. `EINVAL` if there is
-    /// something else or nothing: what is lent to a domain it cannot lend on.
+    /// something else or nothing: what is lent to a domain it cannot lend on. `ENOMEM` if there is no backing to be had.
     #[inline]
     pub fn get_ram(&self, gfn: Gfn) -> Result<(PageRef, bool), Errno> {
         self.get_if(gfn, |page_type| matches!(page_type, PageType::Ram | PageType::RamRo))
@@ -202,12 +261,28 @@ impl P2m {
 
     #[inline]
     fn get_if(&self, gfn: Gfn, accept: impl Fn(PageType) -> bool) -> Result<(PageRef, bool), Errno> {
-        let lock = self.lock_for_copy();
-        match lock.lookup(gfn) {
-            Some(leaf) if accept(leaf.page_type()) => {
-                Ok((page::get(leaf.mfn_of(gfn), self.owner, &lock)?, leaf.attributes().is_writable()))
+        self.get(gfn, |leaf, lock| {
+            if !accept(leaf.page_type()) {
+                return Err(Errno::EINVAL);
             }
-            _ => Err(Errno::EINVAL),
+            Ok((page::get(leaf.mfn_of(gfn), self.owner, lock)?, leaf.attributes().is_writable()))
+        })
+    }
+
+    /// Looks at what is mapped at `gfn`, which memory on demand is from now on. `EINVAL` if there is nothing.
+    #[inline]
+    fn get<R>(&self, gfn: Gfn, look: impl Fn(&Leaf, &CopyGuard<'_>) -> Result<R, Errno>) -> Result<R, Errno> {
+        loop {
+            {
+                let lock = self.lock_for_copy();
+                if let Some(leaf) = lock.lookup(gfn) {
+                    return look(&leaf, &lock);
+                }
+            }
+            // Again, should the guest give the page up meanwhile; which makes it a hole.
+            if !self.back(gfn)? {
+                return Err(Errno::EINVAL);
+            }
         }
     }
 
@@ -223,12 +298,13 @@ impl P2m {
     #[inline]
     pub fn edit<R>(&self, change: impl FnOnce(&mut Batch<'_>) -> R) -> R {
         let mut inner = self.inner.write();
-        let Inner { tables, pool, tlb, highest } = &mut *inner;
+        let Inner { tables, pool, tlb, highest, .. } = &mut *inner;
         let mut waiting = Waiting::new();
+        let on_demand = tables.statistics().on_demand;
         let mut batch = Batch::new(self, tables.edit(pool, tlb), highest, &mut waiting);
         let result = change(&mut batch);
         let flushed = batch.finish();
-        waiting.release(self, &flushed);
+        waiting.release(self, on_demand, tables.statistics().on_demand, &flushed);
         result
     }
 
@@ -247,21 +323,51 @@ impl P2m {
         self.edit(|batch| batch.map_shared(gfn, page))
     }
 
-    /// Unmaps one guest frame, whatever is there; the domain's own memory stays its own. `ENOENT` if nothing is.
+    /// Unmaps one guest frame, whatever is there. See [`Batch::unmap`].
     pub fn unmap(&self, gfn: Gfn) -> Result<(), Errno> {
         self.edit(|batch| batch.unmap(gfn))
     }
 
-    /// Unmaps the page that a grant put at `gfn`. `EINVAL` unless it is `mfn`, mapped by grant.
-    pub fn unmap_grant(&self, gfn: Gfn, mfn: Mfn) -> Result<(), Errno> {
-        self.edit(|batch| batch.unmap_grant(gfn, mfn))
+    /// Unmaps the page that a grant put at `gfn`. See [`Batch::unmap_grant`].
+    pub fn unmap_grant(&self, gfn: Gfn, mfn: Mfn, writable: bool) -> Result<(), Errno> {
+        self.edit(|batch| batch.unmap_grant(gfn, mfn, writable))
     }
 
-    /// Takes everything from a domain that will never run again; each table entry costs one of `budget`. Call until
-    /// [`Progress::Done`].
+    /// Gives the domain memory that is mapped nowhere; its account was charged. `ESRCH` when it is being taken apart.
+    pub fn add_unmapped(&self, block: ClearBlock) -> Result<(), Errno> {
+        let mut inner = self.inner.write();
+        let frame = memory().frame(block.mfn());
+        let (Some(frame), Ok(link)) = (frame, u32::try_from(block.mfn().raw())) else {
+            return Err(Errno::EINVAL);
+        };
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(Errno::ESRCH);
+        }
+        frame.set_next(inner.unmapped);
+        frame.set_previous(block.pages().get().ilog2());
+        inner.unmapped = link;
+        block.give_to(self.owner);
+        Ok(())
+    }
+
+    /// Takes everything from a domain that will never run again, what it was promised first, and maps nothing any more;
+    /// each table entry and each block mapped nowhere costs one of `budget`. Call until [`Progress::Done`].
     pub fn teardown(&self, budget: &mut u64) -> Progress {
         let mut inner = self.inner.write();
-        let Inner { tables, pool, tlb, .. } = &mut *inner;
+        if !self.is_closed.swap(true, Ordering::Relaxed) {
+            let withdrawn = self.account.set_target(Pages::ZERO, 0);
+            debug_assert!(withdrawn.is_ok());
+        }
+        let Inner { tables, pool, tlb, unmapped, .. } = &mut *inner;
+        while let Some(frame) = memory().frame(Mfn::new((*unmapped).into())) {
+            if *budget == 0 {
+                return Progress::Preempted;
+            }
+            *budget -= 1;
+            let (mfn, order) = (Mfn::new((*unmapped).into()), frame.previous());
+            *unmapped = frame.next();
+            self.account.refund(memory().give_up(mfn, order, self.owner));
+        }
         tables.teardown(pool, tlb, budget, |leaf| batch::release(self, &leaf))
     }
 }

@@ -10,6 +10,7 @@ use crate::discovery::Mpidr;
 use crate::domain::{self, Domain};
 use crate::hypercall::Caller;
 use crate::sched;
+use crate::speculation::{self, WORKAROUND_1, WORKAROUND_3};
 use crate::vcpu::Vcpu;
 
 /// What becomes of the caller.
@@ -61,7 +62,8 @@ fn find(domain: &Domain, affinity: u64) -> Option<&alloc::sync::Arc<Vcpu>> {
 
 fn cpu_on(caller: &Caller<'_>, target: u64, entry: u64, context: u64) -> i64 {
     let Some(vcpu) = find(caller.domain, target) else { return INVALID_PARAMETERS };
-    if entry & 3 != 0 || !caller.domain.p2m.allows_execution(stage2::Ipa::new(entry).gfn()) {
+    let (p2m, gfn) = (&caller.domain.p2m, stage2::Ipa::new(entry).gfn());
+    if entry & 3 != 0 || !(p2m.allows_execution(gfn) || p2m.is_on_demand(gfn)) {
         return INVALID_ADDRESS;
     }
     if vcpu.is_up.swap(true, Ordering::AcqRel) {
@@ -69,6 +71,7 @@ fn cpu_on(caller: &Caller<'_>, target: u64, entry: u64, context: u64) -> i64 {
     }
     // It is down and, since the flag falls last, unloaded; nobody else starts it while the flag is set.
     arch::start_vcpu(vcpu, entry, context);
+    vcpu.is_initialised.store(true, Ordering::Release);
     sched::start(vcpu);
     SUCCESS
 }
@@ -113,11 +116,12 @@ pub fn call(caller: &Caller<'_>, args: [u64; 4]) -> Answer {
     let wide = |value: u64| if function & SMC64 != 0 { value } else { value & 0xffff_ffff };
     let result = match function {
         SMCCC_VERSION => SMCCC_1_1,
-        // No architectural work-arounds are offered to guests yet: a guest that asks does without.
         SMCCC_ARCH_FEATURES => match args[1] as u32 {
             SMCCC_VERSION | SMCCC_ARCH_FEATURES => SUCCESS,
-            _ => NOT_SUPPORTED,
+            other => speculation::for_guests(other).unwrap_or(NOT_SUPPORTED),
         },
+        // Entering EL2 was the work-around, where there is one.
+        WORKAROUND_1 | WORKAROUND_3 => speculation::for_guests(function).map_or(NOT_SUPPORTED, |_| SUCCESS),
         VERSION => PSCI_1_1,
         FEATURES => {
             if is_supported(args[1] as u32) {

@@ -41,6 +41,12 @@ impl Area {
     }
 }
 
+/// Forgets where the area of a vCPU is that goes away.
+pub fn forget(vcpu: &Vcpu) {
+    let place = vcpu.runstate.0.lock().take();
+    drop(place);
+}
+
 /// Registers the area at the guest virtual address `address`; 0 takes it away.
 pub fn register(caller: &Caller<'_>, vcpu: &Arc<Vcpu>, address: u64) -> Result<(), Errno> {
     if address == 0 {

@@ -16,6 +16,7 @@ mod entity;
 mod mask;
 mod queue;
 mod scheduler;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -24,9 +25,11 @@ use alloc::sync::Arc;
 pub use entity::{DEFAULT_WEIGHT, Entity, MAX_WEIGHT, Phase, Runstate, State};
 pub use mask::CpuMask;
 pub use scheduler::{Decision, Kick, Schedulable, Scheduler};
+pub use share::Share;
 
 use crate::arch;
 use crate::cpu::CpuId;
+use crate::domain::Domain;
 use crate::time::{Nanoseconds, Ticks};
 use crate::vcpu::Vcpu;
 
@@ -61,9 +64,9 @@ pub fn set_exclusive(cpu: CpuId, exclusive: bool) {
     scheduler().set_exclusive(cpu, exclusive);
 }
 
-/// Enters a new vCPU, which is down until [`start`].
-pub fn add(vcpu: &Arc<Vcpu>, weight: u32, affinity: CpuMask) {
-    scheduler().add(vcpu, weight, affinity, arch::now());
+/// Enters a new vCPU in its domain's share; it is down until [`start`].
+pub fn add(vcpu: &Arc<Vcpu>, share: &Arc<Share>, affinity: CpuMask) {
+    scheduler().add(vcpu, share, affinity, arch::now());
 }
 
 /// Takes a vCPU out for good; its CPU stops running it soon ([`Entity::running_on`]).
@@ -107,9 +110,18 @@ pub fn set_affinity(vcpu: &Arc<Vcpu>, mask: CpuMask) -> bool {
     scheduler().set_affinity(vcpu, mask).map(deliver).is_some()
 }
 
-/// Changes a vCPU's share.
-pub fn set_weight(vcpu: &Arc<Vcpu>, weight: u32) {
-    scheduler().set_weight(vcpu, weight, arch::now());
+/// Changes a domain's weight, for the vCPUs it has and those it will have.
+pub fn set_weight(domain: &Domain, weight: u32) {
+    domain.share.set_weight(weight);
+    for vcpu in domain.vcpus() {
+        scheduler().set_weight(vcpu, weight, arch::now());
+    }
+}
+
+/// Changes what a domain's vCPUs may run together, in percent of one CPU; 0: anything.
+pub fn set_cap(domain: &Domain, percent: u32) {
+    domain.share.set_cap(percent);
+    scheduler().look_again().iter().for_each(|cpu| deliver(Kick(Some(cpu))));
 }
 
 /// Says where a vCPU's registers are: in those of a CPU, or saved.
@@ -155,7 +167,9 @@ pub fn idle_time(cpu: CpuId) -> Nanoseconds {
 
 /// What `cpu`, which calls this, runs next.
 pub fn pick(cpu: CpuId, now: Ticks) -> Decision<Vcpu> {
-    scheduler().pick(cpu, now)
+    let decision = scheduler().pick(cpu, now);
+    deliver(decision.kick);
+    decision
 }
 
 /// Where the time of a vCPU went.

@@ -13,8 +13,12 @@ use alloc::sync::Arc;
 
 use crate::sync::TicketMutex;
 use gic::IntId;
+use pv_abi::errno::Errno;
+use pv_abi::sched::ShutdownReason;
 
+use crate::console::GUEST;
 use crate::cpu::{CpuId, MAX_CPUS};
+use crate::domain::{self, Domain};
 use crate::time::Ticks;
 use crate::vcpu::Vcpu;
 use crate::{arch, event, sched, vgic};
@@ -31,9 +35,15 @@ pub enum Kind {
     Physical,
     /// The time-out of `SCHEDOP_poll`.
     Poll,
+    /// The domain's first watchdog, at its first vCPU.
+    Watchdog1,
+    /// Its second one.
+    Watchdog2,
 }
 
-const KINDS: usize = 3;
+const KINDS: usize = 5;
+/// A domain's watchdogs, by their numbers from 1 on.
+const WATCHDOGS: [Kind; 2] = [Kind::Watchdog1, Kind::Watchdog2];
 
 type Key = (Ticks, usize, Kind);
 
@@ -78,11 +88,42 @@ pub fn cancel(vcpu: &Arc<Vcpu>, kind: Kind) {
     }
 }
 
-/// Forgets all deadlines of a vCPU that goes away.
-pub fn cancel_all(vcpu: &Arc<Vcpu>) {
+/// Forgets the deadlines of a vCPU that is switched off; those of its domain stay.
+pub fn cancel_own(vcpu: &Arc<Vcpu>) {
     for kind in [Kind::Virtual, Kind::Physical, Kind::Poll] {
         cancel(vcpu, kind);
     }
+}
+
+/// Forgets all deadlines of a vCPU that goes away.
+pub fn cancel_all(vcpu: &Arc<Vcpu>) {
+    cancel_own(vcpu);
+    for kind in WATCHDOGS {
+        cancel(vcpu, kind);
+    }
+}
+
+/// Sets when watchdog `id` of a domain ends it, or stops it; 0 means one that is not running, which is then started. Its
+/// number. `EINVAL`: no such number. `ENOSPC`: all are running. `EEXIST`: it is not running.
+pub fn set_watchdog(domain: &Domain, id: u32, fires_at: Option<Ticks>) -> Result<u32, Errno> {
+    let vcpu = domain.vcpus().first().ok_or(Errno::EINVAL)?;
+    let is_running = |kind: &Kind| vcpu.deadlines.0.lock()[*kind as usize].is_some();
+    if id == 0 {
+        let fires_at = fires_at.ok_or(Errno::EINVAL)?;
+        let (kind, number) =
+            WATCHDOGS.into_iter().zip(1..).find(|(kind, _)| !is_running(kind)).ok_or(Errno::ENOSPC)?;
+        arm(vcpu, kind, fires_at);
+        return Ok(number);
+    }
+    let kind = WATCHDOGS.get(id as usize - 1).ok_or(Errno::EINVAL)?;
+    if !is_running(kind) {
+        return Err(Errno::EEXIST);
+    }
+    match fires_at {
+        Some(when) => arm(vcpu, *kind, when),
+        None => cancel(vcpu, *kind),
+    }
+    Ok(0)
 }
 
 /// Acts on every deadline of this CPU that has passed, and sets the timer for the next.
@@ -110,6 +151,12 @@ fn fire(vcpu: &Arc<Vcpu>, kind: Kind) {
     match kind {
         Kind::Virtual => sched::wake(vcpu),
         Kind::Poll => event::poll_timeout(vcpu),
+        Kind::Watchdog1 | Kind::Watchdog2 => {
+            if let Some(domain) = vcpu.domain() {
+                log::warn!(target: GUEST, "{}: its watchdog was not served in time", domain.id);
+                domain::shut_down(&domain, ShutdownReason::Watchdog);
+            }
+        }
         Kind::Physical => {
             if let (Some(domain), Some(intid)) = (vcpu.domain(), PHYSICAL_TIMER) {
                 vgic::set_level(&domain, vcpu.id, intid, true);

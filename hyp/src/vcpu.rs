@@ -51,6 +51,8 @@ pub struct Vcpu {
     domain: Weak<Domain>,
     /// Switched on by PSCI; set before it starts, cleared when it is off and its registers are saved.
     pub is_up: AtomicBool,
+    /// Its registers were set once, by the toolstack or CPU_ON.
+    pub is_initialised: AtomicBool,
     requests: AtomicU32,
     /// When it must be woken, or one of its timers fires.
     pub deadlines: timer::Deadlines,
@@ -71,6 +73,7 @@ impl Vcpu {
             id,
             domain: Arc::downgrade(domain),
             is_up: AtomicBool::new(false),
+            is_initialised: AtomicBool::new(false),
             requests: AtomicU32::new(0),
             deadlines: timer::Deadlines::new(),
             sched: sched::Entity::new(),

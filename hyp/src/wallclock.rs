@@ -28,7 +28,13 @@ pub fn set(seconds: u64, nanoseconds: u32, system_time: Nanoseconds) {
 /// Writes the time into a domain's `shared_info`. `wc_version` is odd meanwhile, as the header prescribes.
 pub fn show(domain: &Domain) {
     use core::mem::offset_of;
-    let base = BASE.load(Ordering::Relaxed);
+    // A domain's system time begins when it was made.
+    let base = BASE
+        .load(Ordering::Relaxed)
+        .saturating_add(Nanoseconds::from_ticks(domain.counter_offset).get())
+        .saturating_add_signed(
+            domain.time_offset.load(Ordering::Relaxed).saturating_mul(SECOND.cast_signed()),
+        );
     let Ok(page) = domain.shared_info() else { return };
     let version = page.read_u32(offset_of!(SharedInfo, wc_version)) | 1;
     page.write_u32(offset_of!(SharedInfo, wc_version), version);

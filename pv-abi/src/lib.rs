@@ -28,6 +28,7 @@ pub mod hvm;
 pub mod hypercall;
 pub mod io_console;
 pub mod memory;
+pub mod nacelle;
 pub mod physdev;
 pub mod platform;
 pub mod sched;

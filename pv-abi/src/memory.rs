@@ -37,9 +37,9 @@ number_enum! {
         MaximumGpfn = 14,
         /// Unmap a guest frame: [`RemoveFromPhysmap`].
         RemoveFromPhysmap = 15,
-        /// x86 only: populate on demand: [`PodTarget`].
+        /// What a domain is to have (on Xen, x86 only): [`PodTarget`].
         SetPodTarget = 16,
-        /// x86 only: populate on demand: [`PodTarget`].
+        /// What it is to have and has (on Xen, x86 only): [`PodTarget`].
         GetPodTarget = 17,
         /// x86 only: sharing statistics.
         GetSharingFreedPages = 18,

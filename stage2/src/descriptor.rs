@@ -5,14 +5,17 @@
 //! +--------+--------+--+--+--+-----+----------------------+--+--+----+----+-------+-+-+
 //! |  RES0  |PageType|XN|0 |0 |  0  |    output address    |0 |AF| SH |S2AP|MemAttr|t|1|  page (t=1), block (t=0)
 //! +--------+--------+--+--+--+-----+----------------------+--+--+----+----+-------+-+-+
-//! |  RES0  |      ignored    |  0  |  next-level table    | valid entries of it   |1|1|  table
+//! |  RES0  |      ignored    |  0  |  next-level table    | entries of it in use  |1|1|  table
 //! +--------+-----------------+-----+----------------------+-----------------------+-+-+
+//! |   0    |   8    |                              0                            |0|0|  on demand
+//! +--------+--------+-----------------------------------------------------------+-+-+
 //! ```
 //!
 //! Bits 58 to 55 of a leaf and bits 11 to 2 of a table descriptor are ignored by hardware (DDI 0487 D8.3); the first
-//! hold the [`PageType`], the second how many of the next table's 512 entries are valid, so that a table that became
-//! empty or full is recognised without a scan and without memory beside the tables.
-//! The access flag is always set: nothing here counts accesses, and a clear flag would only fault.
+//! hold the [`PageType`], the second how many of the next table's 512 entries are in use, so that a table that became
+//! empty or full is recognised without a scan and without memory beside the tables. In use is what is valid, and what
+//! is *on demand*: nothing yet to hardware, which keeps no such entry in a TLB, and to be mapped on first touch.
+//! The access flag is set but in pages that are watched ([`Edit::watch`](crate::Edit::watch)).
 
 use crate::addr::{BlockSize, Gfn, Ipa, Mfn, Pa, Pages};
 
@@ -32,7 +35,7 @@ const OUTPUT_ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 const PAGE_TYPE: u64 = 0xf << PAGE_TYPE_SHIFT;
 const MEM_ATTR: u64 = 0xf << MEM_ATTR_SHIFT;
 const SH: u64 = 0x3 << SH_SHIFT;
-const ATTRIBUTES: u64 = PAGE_TYPE | XN | AF | SH | S2AP_READ | S2AP_WRITE | MEM_ATTR;
+const ATTRIBUTES: u64 = PAGE_TYPE | XN | SH | S2AP_READ | S2AP_WRITE | MEM_ATTR;
 const COUNT_SHIFT: u32 = 2;
 const COUNT: u64 = 0x3ff << COUNT_SHIFT;
 
@@ -120,7 +123,7 @@ impl PageType {
     }
 }
 
-/// All attributes of a leaf, held as the descriptor's bits so that mapping a page is one OR.
+/// All attributes of a leaf but the access flag, held as the descriptor's bits so that mapping a page is one OR.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Attributes(u64);
@@ -143,7 +146,7 @@ impl Attributes {
             MemoryType::NormalWb => Shareability::Inner,
             MemoryType::NormalNc | MemoryType::DeviceNGnRE => Shareability::Outer,
         };
-        Self(AF | mem_attr << MEM_ATTR_SHIFT | (page_type as u64) << PAGE_TYPE_SHIFT)
+        Self(mem_attr << MEM_ATTR_SHIFT | (page_type as u64) << PAGE_TYPE_SHIFT)
             .with_access(access)
             .with_shareability(shareability)
     }
@@ -308,6 +311,12 @@ impl Leaf {
         self.descriptor.attributes()
     }
 
+    /// Whether it was used since its access flag was cleared, if it was.
+    #[inline]
+    pub const fn is_accessed(&self) -> bool {
+        self.descriptor.is_accessed()
+    }
+
     /// Why it is mapped.
     #[inline]
     pub const fn page_type(&self) -> PageType {
@@ -341,6 +350,8 @@ pub(crate) struct Descriptor(u64);
 
 impl Descriptor {
     pub(crate) const INVALID: Self = Self(0);
+    /// All that a leaf here would cover gets its backing on first touch.
+    pub(crate) const ON_DEMAND: Self = Self(8 << PAGE_TYPE_SHIFT);
 
     #[inline]
     pub(crate) const fn from_raw(raw: u64) -> Self {
@@ -355,7 +366,7 @@ impl Descriptor {
     /// A page descriptor for level 3.
     #[inline]
     pub(crate) const fn page(mfn: Mfn, attributes: Attributes) -> Self {
-        Self(mfn.raw() << 12 | attributes.0 | TABLE_OR_PAGE | VALID)
+        Self(mfn.raw() << 12 | attributes.0 | AF | TABLE_OR_PAGE | VALID)
     }
 
     /// A page or block descriptor.
@@ -363,11 +374,11 @@ impl Descriptor {
     pub(crate) const fn leaf(mfn: Mfn, size: BlockSize, attributes: Attributes) -> Self {
         match size {
             BlockSize::Page4K => Self::page(mfn, attributes),
-            BlockSize::Block2M | BlockSize::Block1G => Self(mfn.raw() << 12 | attributes.0 | VALID),
+            BlockSize::Block2M | BlockSize::Block1G => Self(mfn.raw() << 12 | attributes.0 | AF | VALID),
         }
     }
 
-    /// A descriptor of the next level's table at `table`, `valid` entries of which are valid.
+    /// A descriptor of the next level's table at `table`, `valid` entries of which are in use.
     #[inline]
     pub(crate) const fn table(table: Pa, valid: u64) -> Self {
         Self(table.raw() & OUTPUT_ADDRESS | valid << COUNT_SHIFT | TABLE_OR_PAGE | VALID)
@@ -376,6 +387,11 @@ impl Descriptor {
     #[inline]
     pub(crate) const fn is_valid(self) -> bool {
         self.0 & VALID != 0
+    }
+
+    #[inline]
+    pub(crate) const fn is_on_demand(self) -> bool {
+        self.0 == Self::ON_DEMAND.0
     }
 
     /// Whether this descriptor, found above level 3, points to a table.
@@ -394,7 +410,7 @@ impl Descriptor {
         Attributes(self.0 & ATTRIBUTES)
     }
 
-    /// Valid entries of the table this table descriptor points to.
+    /// Entries in use of the table this table descriptor points to.
     #[inline]
     pub(crate) const fn count(self) -> u64 {
         (self.0 & COUNT) >> COUNT_SHIFT
@@ -403,6 +419,24 @@ impl Descriptor {
     #[inline]
     pub(crate) const fn with_count(self, count: u64) -> Self {
         Self(self.0 & !COUNT | count << COUNT_SHIFT)
+    }
+
+    /// Whether it is a leaf of the domain's own memory.
+    #[inline]
+    pub(crate) const fn is_own_memory(self) -> bool {
+        self.is_valid() && matches!(self.attributes().page_type(), PageType::Ram | PageType::RamRo)
+    }
+
+    /// Whether the access flag of a leaf is set.
+    #[inline]
+    pub(crate) const fn is_accessed(self) -> bool {
+        self.0 & AF != 0
+    }
+
+    /// The same leaf with the access flag set or clear.
+    #[inline]
+    pub(crate) const fn with_accessed(self, accessed: bool) -> Self {
+        if accessed { Self(self.0 | AF) } else { Self(self.0 & !AF) }
     }
 
     /// The same leaf made invalid for a moment, its content kept.

@@ -1,5 +1,6 @@
 //! A batch of changes to one domain's stage 2: it remembers the last table and invalidates once, at its end.
 
+mod access;
 mod leaf_table;
 mod structure;
 #[cfg(test)]
@@ -9,8 +10,9 @@ use crate::addr::{BlockSize, Gfn, Mfn, Pages};
 use crate::descriptor::{Attributes, Descriptor, ENTRIES, Leaf, MFN_LIMIT, retired_next};
 use crate::memory::{TableMemory, Tlb};
 use crate::pending::Pending;
-use crate::tables::{Error, Tables, level_size, size_level};
+use crate::tables::{Error, Next, Tables, level_order, level_size, size_level};
 use leaf_table::LeafTable;
+pub use leaf_table::Place;
 
 /// Something a TLB may still translate to. It may be looked at, counted and queued, but not be used for anything
 /// else before [`Edit::finish`] gave the token that opens it.
@@ -112,8 +114,12 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
             self.enter_to_map(gfn)?;
         }
         let index = gfn.raw() as usize % ENTRIES;
-        if Descriptor::from_raw(self.memory.read(self.leaf_table.table, index)).is_valid() {
-            return Err(Error::Mapped(gfn));
+        let entry = Descriptor::from_raw(self.memory.read(self.leaf_table.table, index));
+        if entry != Descriptor::INVALID {
+            if entry.is_valid() {
+                return Err(Error::Mapped(gfn));
+            }
+            self.forget_on_demand();
         }
         if self.pending.meets(gfn, Pages::ONE) {
             self.flush();
@@ -125,8 +131,18 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         Ok(())
     }
 
-    /// Unmaps one page, splitting the block it is part of. `None` if nothing is mapped there. Fails only when a
-    /// split needs a table and there is no memory for it.
+    /// Counts one page of the remembered table less as on demand.
+    #[inline]
+    fn forget_on_demand(&mut self) {
+        self.leaf_table.valid -= 1;
+        // Not as it was, even if the entry stays in use: the table may be ready for a merge.
+        self.leaf_table.valid_in_memory = u64::MAX;
+        self.tables.statistics.on_demand -= 1;
+        self.unpublished = true;
+    }
+
+    /// Unmaps one page, splitting the block it is part of. `None` if nothing is mapped there; a page on demand is so
+    /// no longer. Fails only when a split needs a table and there is no memory for it.
     #[inline]
     pub fn unmap_page(&mut self, gfn: Gfn) -> Result<Option<Unflushed<Leaf>>, Error> {
         if gfn.raw() >> 9 != self.leaf_table.region && !self.enter_to_unmap(gfn)? {
@@ -141,6 +157,10 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         let index = gfn.raw() as usize % ENTRIES;
         let entry = Descriptor::from_raw(self.memory.read(self.leaf_table.table, index));
         if !entry.is_valid() {
+            if entry.is_on_demand() {
+                self.memory.write(self.leaf_table.table, index, Descriptor::INVALID.raw());
+                self.forget_on_demand();
+            }
             return None;
         }
         self.memory.write(self.leaf_table.table, index, Descriptor::INVALID.raw());
@@ -185,6 +205,49 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         Ok(())
     }
 
+    /// Makes `pages` frames from `gfn` on memory that gets its backing on first touch, with the largest entries that
+    /// fit. Those that are so already stay so. `Mapped`, and nothing is changed, if something is mapped there; after
+    /// `NoMemory` a part is marked.
+    pub fn mark_on_demand(&mut self, gfn: Gfn, pages: Pages) -> Result<(), Error> {
+        if !self.tables.contains(gfn, pages) {
+            return Err(Error::OutOfRange);
+        }
+        self.leave();
+        let end = gfn.wrapping_add(pages);
+        if let Next::Leaf(leaf) = self.tables.next_leaf(self.memory, gfn, end, &mut { u64::MAX }) {
+            return Err(Error::Mapped(leaf.gfn().max(gfn)));
+        }
+        let mut at = gfn;
+        while at < end {
+            let path = self.path(at);
+            if path.entry.is_on_demand() {
+                let order = level_order(path.level);
+                at = Gfn::new(((at.raw() >> order) + 1) << order);
+                continue;
+            }
+            let fits = |size: &BlockSize| {
+                at.is_aligned(*size)
+                    && end.raw() - at.raw() >= size.pages().get()
+                    && size_level(*size) >= path.level
+            };
+            let size = [BlockSize::Block1G, BlockSize::Block2M].into_iter().find(fits);
+            let size = size.unwrap_or(BlockSize::Page4K);
+            let path = self.table_for(at, size_level(size))?;
+            let (table, index) = path.at(path.level);
+            self.memory.write(table, index, Descriptor::ON_DEMAND.raw());
+            self.add_to_count(&path, path.level, 1);
+            self.tables.statistics.on_demand += size.pages().get();
+            self.unpublished = true;
+            at = at.wrapping_add(size.pages());
+        }
+        Ok(())
+    }
+
+    /// The size of the entry by which `gfn` is on demand; `None` if it is not.
+    pub fn on_demand(&self, gfn: Gfn) -> Option<BlockSize> {
+        self.tables.on_demand(self.memory, gfn)
+    }
+
     /// Maps one extent by one entry.
     pub fn map_block(
         &mut self,
@@ -213,12 +276,16 @@ impl<'a, M: TableMemory, T: Tlb> Edit<'a, M, T> {
         self.memory.write(table, index, Descriptor::leaf(mfn, size, attributes).raw());
         self.unpublished = true;
         *self.tables.statistics.of_size(size) += 1;
-        self.add_to_count(&path, level, 1);
+        if path.entry.is_on_demand() {
+            self.tables.statistics.on_demand -= size.pages().get();
+        } else {
+            self.add_to_count(&path, level, 1);
+        }
         Ok(())
     }
 
     /// Unmaps what is mapped in `pages` frames from `gfn` on, splitting the blocks at both ends, and hands each leaf
-    /// to `sink`. Fails only when a split needs a table and there is no memory for it; then nothing is unmapped.
+    /// to `sink`; what is on demand there is so no longer. Fails only when a split needs a table and there is no memory for it; then nothing is unmapped.
     /// The work is proportional to the leaves: a caller that must be preemptible passes 2 MiB at a time.
     pub fn unmap(&mut self, gfn: Gfn, pages: Pages, sink: impl FnMut(Unflushed<Leaf>)) -> Result<(), Error> {
         if !self.tables.contains(gfn, pages) {

@@ -119,7 +119,7 @@ impl State {
                 let gfn = base + ((index as u64) << level_order(level));
                 if level < 3 && entry.is_table() {
                     links.insert((level, gfn), entry.output().raw());
-                } else if entry.is_valid() {
+                } else if entry.is_valid() && entry.is_accessed() {
                     leaves.insert(gfn, (level_order(level), entry));
                 }
             }
@@ -169,7 +169,7 @@ impl State {
                     && old.output() == entry.output()
                     && old.attributes().may_become(entry.attributes());
                 assert!(same, "break-before-make: another leaf at {gfn:#x}");
-            } else {
+            } else if entry.is_accessed() {
                 self.leaves.insert(gfn, (order, entry));
             }
         }

@@ -98,9 +98,10 @@ impl Geometry {
     }
 
     /// `VTCR_EL2` for these tables: T0SZ, SL0, write-back inner-shareable walks, 4 KiB granule, PS 48 bits or what
-    /// `id_aa64mmfr0` says if less, VS by `vmid_bits`; bit 31 is RES1 (DDI 0487, VTCR_EL2).
+    /// `id_aa64mmfr0` says if less, VS by VMIDBits and HA by HAFDBS of `id_aa64mmfr1`; bit 31 is RES1 (DDI 0487, VTCR_EL2).
+    /// A CPU without FEAT_HAFDBS ignores HA, where big.LITTLE mixes them: it faults, and software sets the flag.
     #[inline]
-    pub const fn vtcr(self, id_aa64mmfr0: u64, vmid_bits: VmidBits) -> u64 {
+    pub const fn vtcr(self, id_aa64mmfr0: u64, id_aa64mmfr1: u64) -> u64 {
         const IRGN0_WRITE_BACK: u64 = 0b01 << 8;
         const ORGN0_WRITE_BACK: u64 = 0b01 << 10;
         const SH0_INNER: u64 = 0b11 << 12;
@@ -113,11 +114,12 @@ impl Geometry {
         };
         let pa_range = id_aa64mmfr0 & 0xf;
         let ps = if pa_range < 0b0101 { pa_range } else { 0b0101 } << 16;
-        let vs = match vmid_bits {
+        let ha = if id_aa64mmfr1 & 0xf != 0 { 1 << 21 } else { 0 };
+        let vs = match VmidBits::from_id_aa64mmfr1(id_aa64mmfr1) {
             VmidBits::Eight => 0,
             VmidBits::Sixteen => 1 << 19,
         };
-        t0sz | sl0 | IRGN0_WRITE_BACK | ORGN0_WRITE_BACK | SH0_INNER | TG0_4K | ps | vs | RES1
+        t0sz | sl0 | IRGN0_WRITE_BACK | ORGN0_WRITE_BACK | SH0_INNER | TG0_4K | ps | vs | ha | RES1
     }
 }
 
@@ -154,12 +156,13 @@ mod tests {
     fn vtcr_of_a_cortex_a72_with_44_bits() {
         let geometry = Geometry::from_id_aa64mmfr0(0b0100);
         // T0SZ 20, SL0 2, IRGN0 1, ORGN0 1, SH0 3, TG0 0, PS 4, VS 0.
-        assert_eq!(geometry.vtcr(0b0100, VmidBits::Eight), 0x8004_3594);
+        assert_eq!(geometry.vtcr(0b0100, 0), 0x8004_3594);
         let geometry = Geometry::from_id_aa64mmfr0(0b0010);
-        // T0SZ 24, SL0 1, PS 2, VS 1.
-        assert_eq!(geometry.vtcr(0b0010, VmidBits::Sixteen), 0x800a_3558);
+        // T0SZ 24, SL0 1, PS 2, VS 1; and HA.
+        assert_eq!(geometry.vtcr(0b0010, 0b0010_0000), 0x800a_3558);
+        assert_eq!(geometry.vtcr(0b0010, 0b0010_0010), 0x802a_3558);
         // A CPU with 52 bits is used with 48.
-        assert_eq!(Geometry::from_id_aa64mmfr0(0b0110).vtcr(0b0110, VmidBits::Eight) >> 16 & 7, 5);
+        assert_eq!(Geometry::from_id_aa64mmfr0(0b0110).vtcr(0b0110, 0) >> 16 & 7, 5);
     }
 
     #[test]

@@ -46,9 +46,12 @@
 //!   1 GiB blocks (level 1)    └──▶ 2 MiB blocks
 //! ```
 //!
-//! The link to a table carries the number of its valid entries, in descriptor bits that hardware ignores: at 0 the table
+//! The link to a table carries the number of its entries in use, in descriptor bits that hardware ignores: at 0 the table
 //! is freed, at 512 pages it is tried for a merge into a block of 2 MiB, so a balloon that comes back with contiguous
 //! frames leaves superpages again. There is no other state than the tables and [`Tables`] itself.
+//!
+//! An entry of any size can say *on demand*: nothing to hardware, memory to its owner, who maps it when the guest touches
+//! it. So memory that a domain may have and has not touched costs eight bytes for 1 GiB.
 //!
 //! # Locks
 //!
@@ -130,7 +133,7 @@ mod vmid;
 
 pub use addr::{BlockSize, Gfn, Ipa, Mfn, Mib, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pa, Pages, Vmid};
 pub use descriptor::{Access, Attributes, ENTRIES, Leaf, MFN_LIMIT, MemoryType, PageType, Shareability};
-pub use edit::{Edit, Flushed, Unflushed};
+pub use edit::{Edit, Flushed, Place, Unflushed};
 pub use geometry::{Geometry, VmidBits, vttbr};
 pub use memory::{TableMemory, Tlb};
 pub use tables::{Error, Next, Progress, Statistics, Tables};

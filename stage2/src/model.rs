@@ -16,6 +16,8 @@ const GIGA: u64 = BLOCK * BLOCK;
 
 /// What each frame maps to.
 type Model = BTreeMap<u64, (Mfn, Attributes)>;
+/// The frames on demand.
+type Demand = BTreeSet<u64>;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -27,7 +29,10 @@ enum Operation {
     Protect(u64, u64, Attributes),
     Split(u64, BlockSize),
     Merge(u64),
+    Watch([u64; 4]),
+    Rejoin([u64; 4]),
     Finish,
+    Mark(u64, u64),
     LimitTables(Option<u64>),
 }
 
@@ -73,8 +78,11 @@ fn operation(limit: u64) -> impl Strategy<Value = Operation> {
         6 => gfn(limit).prop_map(Operation::UnmapPage),
         4 => (gfn(limit), run()).prop_map(|(g, n)| Operation::UnmapRun(g, n)),
         2 => (gfn(limit), run(), attributes()).prop_map(|(g, n, a)| Operation::Protect(g, n, a)),
+        6 => (gfn(limit), run()).prop_map(|(g, n)| Operation::Mark(g, n)),
         1 => (gfn(limit), size).prop_map(|(g, z)| Operation::Split(g, z)),
         1 => gfn(limit).prop_map(Operation::Merge),
+        3 => prop::array::uniform4(gfn(limit)).prop_map(Operation::Watch),
+        1 => prop::array::uniform4(gfn(limit)).prop_map(Operation::Rejoin),
         6 => Just(Operation::Finish),
         1 => prop_oneof![3 => Just(None), 2 => (0..4u64).prop_map(Some)].prop_map(Operation::LimitTables),
     ]
@@ -107,7 +115,12 @@ fn model_unmap(model: &mut Model, leaf: &Leaf) {
 }
 
 /// Compares everything: leaves, counters, tables in use, the TLB.
-fn compare(tables: &Tables, machine: &Machine, model: &Model) {
+fn compare(tables: &Tables, machine: &Machine, model: &Model, demand: &Demand) {
+    assert_eq!(tables.statistics().on_demand, demand.len() as u64);
+    for &gfn in demand {
+        assert!(tables.on_demand(machine, Gfn::new(gfn)).is_some(), "{gfn:#x} is not on demand");
+        assert!(!model.contains_key(&gfn));
+    }
     let mut expected = model.iter();
     let mut sizes = [0; 3];
     for leaf in tables.leaves(machine, Gfn::ZERO, Gfn::new(u64::MAX)) {
@@ -131,28 +144,31 @@ fn compare(tables: &Tables, machine: &Machine, model: &Model) {
 }
 
 /// There are exactly the tables that lead to a leaf.
-fn check_tables_are_needed(tables: &Tables, machine: &Machine) {
+fn check_tables_are_needed(tables: &Tables, machine: &Machine, demand: &Demand) {
     let mut needed = BTreeSet::new();
-    for leaf in tables.leaves(machine, Gfn::ZERO, Gfn::new(u64::MAX)) {
-        let levels: &[u32] = match leaf.size() {
+    let leaves =
+        tables.leaves(machine, Gfn::ZERO, Gfn::new(u64::MAX)).map(|leaf| (leaf.gfn().raw(), leaf.size()));
+    let marks = demand.iter().map(|&gfn| (gfn, tables.on_demand(machine, Gfn::new(gfn)).unwrap()));
+    for (gfn, size) in leaves.chain(marks) {
+        let levels: &[u32] = match size {
             BlockSize::Page4K => &[9, 18, 27],
             BlockSize::Block2M => &[18, 27],
             BlockSize::Block1G => &[27],
         };
         let root_shift = if tables.geometry().root_level() == 0 { 36 } else { 27 };
-        needed.extend(
-            levels.iter().filter(|&&s| s < root_shift).map(|&shift| (shift, leaf.gfn().raw() >> shift)),
-        );
+        needed.extend(levels.iter().filter(|&&s| s < root_shift).map(|&shift| (shift, gfn >> shift)));
     }
     assert_eq!(tables.statistics().tables, needed.len() as u64, "a table that leads nowhere");
 }
 
+/// Blocks fit no place where there are single pages on demand, which are `Mapped` to them.
 fn run_operations(geometry: Geometry, operations: Vec<Operation>) {
     let mut machine = Machine::new(geometry);
     let mut tlb = machine.clone();
     let handle = machine.clone();
     let mut tables = Tables::new(geometry, &mut machine).expect("the root");
     let mut model = Model::new();
+    let mut demand = Demand::new();
     let limit = geometry.gfn_limit().raw();
     let mut operations = operations.into_iter().peekable();
     while operations.peek().is_some() {
@@ -164,6 +180,7 @@ fn run_operations(geometry: Geometry, operations: Vec<Operation>) {
                     let expected = in_range(limit, gfn, 1).then(|| model.contains_key(&gfn));
                     match edit.map_page(Gfn::new(gfn), Mfn::new(machine_frame(gfn, shift)), attributes) {
                         Ok(()) => {
+                            demand.remove(&gfn);
                             assert!(model_map(&mut model, gfn, machine_frame(gfn, shift), 1, attributes))
                         }
                         Err(Error::Mapped(_)) => assert_eq!(expected, Some(true)),
@@ -181,9 +198,12 @@ fn run_operations(geometry: Geometry, operations: Vec<Operation>) {
                         attributes,
                     ) {
                         Ok(()) => {
+                            demand.retain(|page| !(gfn..gfn + pages).contains(page));
                             assert!(model_map(&mut model, gfn, machine_frame(gfn, shift), pages, attributes))
                         }
-                        Err(Error::Mapped(_)) => assert_eq!(free, Some(false)),
+                        Err(Error::Mapped(_)) => {
+                            assert!(free == Some(false) || demand.range(gfn..gfn + pages).next().is_some());
+                        }
                         Err(Error::OutOfRange) => assert_eq!(free, None),
                         Err(error) => {
                             assert_eq!(error, Error::NoMemory);
@@ -198,9 +218,12 @@ fn run_operations(geometry: Geometry, operations: Vec<Operation>) {
                     match edit.map_block(Gfn::new(gfn), Mfn::new(machine_frame(gfn, shift)), size, attributes)
                     {
                         Ok(()) => {
+                            demand.retain(|page| !(gfn..gfn + pages).contains(page));
                             assert!(model_map(&mut model, gfn, machine_frame(gfn, shift), pages, attributes))
                         }
-                        Err(Error::Mapped(_)) => assert_eq!(free, Some(false)),
+                        Err(Error::Mapped(_)) => {
+                            assert!(free == Some(false) || demand.range(gfn..gfn + pages).next().is_some());
+                        }
                         Err(Error::OutOfRange) => assert_eq!(free, None),
                         Err(Error::Misaligned) => assert!(!machine_frame(gfn, shift).is_multiple_of(pages)),
                         Err(Error::NoMemory) => assert_eq!(free, Some(true)),
@@ -211,7 +234,10 @@ fn run_operations(geometry: Geometry, operations: Vec<Operation>) {
                         model_unmap(&mut model, leaf.peek());
                         sealed.push(leaf);
                     }
-                    Ok(None) => assert!(!model.contains_key(&gfn)),
+                    Ok(None) => {
+                        demand.remove(&gfn);
+                        assert!(!model.contains_key(&gfn));
+                    }
                     Err(error) => assert_eq!(error, Error::NoMemory),
                 },
                 Operation::UnmapRun(gfn, pages) => {
@@ -221,7 +247,10 @@ fn run_operations(geometry: Geometry, operations: Vec<Operation>) {
                         model_unmap(&mut model, leaf.peek());
                     }
                     match result {
-                        Ok(()) => assert!(model.range(gfn..gfn + pages).next().is_none()),
+                        Ok(()) => {
+                            demand.retain(|page| !(gfn..gfn + pages).contains(page));
+                            assert!(model.range(gfn..gfn + pages).next().is_none());
+                        }
                         Err(Error::NoMemory) => assert!(leaves.is_empty()),
                         Err(error) => {
                             assert_eq!(error, Error::OutOfRange);
@@ -247,6 +276,25 @@ fn run_operations(geometry: Geometry, operations: Vec<Operation>) {
                         }
                     }
                 }
+                Operation::Mark(gfn, pages) => {
+                    let free =
+                        in_range(limit, gfn, pages).then(|| model.range(gfn..gfn + pages).next().is_none());
+                    match edit.mark_on_demand(Gfn::new(gfn), Pages::new(pages)) {
+                        Ok(()) => {
+                            assert_eq!(free, Some(true));
+                            demand.extend(gfn..gfn + pages);
+                        }
+                        Err(Error::Mapped(_)) => assert_eq!(free, Some(false)),
+                        Err(Error::OutOfRange) => assert_eq!(free, None),
+                        Err(error) => {
+                            // Marked from the start on, as far as there were tables.
+                            assert_eq!((error, free), (Error::NoMemory, Some(true)));
+                            demand.extend(
+                                (gfn..gfn + pages).filter(|&g| edit.on_demand(Gfn::new(g)).is_some()),
+                            );
+                        }
+                    }
+                }
                 Operation::Split(gfn, size) => match edit.split(Gfn::new(gfn), size) {
                     Ok(()) => {
                         if let Some(leaf) = edit.lookup(Gfn::new(gfn)) {
@@ -266,13 +314,32 @@ fn run_operations(geometry: Geometry, operations: Vec<Operation>) {
                         );
                     }
                 }
+                Operation::Watch(gfns) => {
+                    let mut watched = Vec::new();
+                    edit.watch(&gfns.map(Gfn::new), |gfn| watched.push(gfn));
+                    for gfn in watched {
+                        let leaf = edit.lookup(gfn).expect("what is watched is mapped");
+                        assert!(!leaf.is_accessed() && leaf.size() == BlockSize::Page4K);
+                        assert_eq!(leaf.page_type(), PageType::Ram);
+                    }
+                }
+                Operation::Rejoin(gfns) => {
+                    let gfns = gfns.map(Gfn::new);
+                    for gfn in gfns {
+                        let was = edit.lookup(gfn).map(|leaf| (leaf.page_type(), leaf.is_accessed()));
+                        let ours = was.filter(|was| was.0 == PageType::Ram).map(|was| was.1);
+                        assert_eq!(edit.accessed(gfn), ours);
+                        assert!(edit.lookup(gfn).is_none_or(|leaf| leaf.is_accessed()));
+                    }
+                    edit.rejoin(&gfns);
+                }
                 Operation::LimitTables(count) => handle.limit_allocations(count),
                 Operation::Finish => break,
             }
         }
         let flushed = edit.finish();
-        compare(&tables, &machine, &model);
-        check_tables_are_needed(&tables, &machine);
+        compare(&tables, &machine, &model, &demand);
+        check_tables_are_needed(&tables, &machine, &demand);
         for leaf in sealed {
             let _ = leaf.open(&flushed);
         }

@@ -44,6 +44,8 @@ pub struct Statistics {
     pub blocks_2m: u64,
     /// 1 GiB blocks mapped.
     pub blocks_1g: u64,
+    /// Pages that get their backing on first touch.
+    pub on_demand: u64,
     /// Tables below the root, one page each.
     pub tables: u64,
     /// Blocks split into the next smaller size, since creation.
@@ -212,6 +214,15 @@ impl Tables {
         self.lookup_gfn(memory, ipa.gfn())
     }
 
+    /// The size of the entry by which `gfn` is memory on demand; `None` if it is not.
+    pub fn on_demand<M: TableMemory>(&self, memory: &M, gfn: Gfn) -> Option<BlockSize> {
+        if gfn >= self.geometry.gfn_limit() {
+            return None;
+        }
+        let slot = self.walk(memory, gfn);
+        slot.entry.is_on_demand().then(|| level_size(slot.level))
+    }
+
     /// Whether nothing is mapped in the naturally aligned extent of `size` around `gfn`: whether it could be mapped
     /// by one block. False beyond the IPA space.
     pub fn is_vacant<M: TableMemory>(&self, memory: &M, gfn: Gfn, size: BlockSize) -> bool {
@@ -254,6 +265,29 @@ impl Tables {
             }
         }
         Next::End
+    }
+
+    /// The first extent of 1 GiB in `from..end`, a multiple of that, in which there may be memory of the domain's own. Each entry
+    /// inspected costs one of `budget`; `None` when that is used up, or there is none.
+    pub fn next_extent<M: TableMemory>(
+        &self,
+        memory: &M,
+        from: Gfn,
+        end: Gfn,
+        budget: &mut u64,
+    ) -> Option<Gfn> {
+        let end = end.min(self.geometry.gfn_limit());
+        let mut gfn = from;
+        while gfn < end && *budget > 0 {
+            *budget -= 1;
+            let slot = self.walk(memory, gfn);
+            if slot.level > 1 || slot.entry.is_own_memory() {
+                return Some(gfn);
+            }
+            let order = level_order(slot.level);
+            gfn = Gfn::new(((gfn.raw() >> order) + 1) << order);
+        }
+        None
     }
 
     /// The leaves that reach into `from..end`, in order, without a budget.
@@ -320,7 +354,8 @@ impl Tables {
 
     /// Frees the root of empty tables. If something is mapped, gives the tables back.
     pub fn free<M: TableMemory>(self, memory: &mut M) -> Result<(), Self> {
-        if self.statistics.tables != 0 || !self.statistics.mapped().is_zero() {
+        let Statistics { tables, on_demand, .. } = self.statistics;
+        if tables != 0 || on_demand != 0 || !self.statistics.mapped().is_zero() {
             return Err(self);
         }
         memory.free(self.root, self.geometry.root_pages_log2());

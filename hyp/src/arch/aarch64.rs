@@ -19,6 +19,7 @@ mod power;
 mod run;
 mod serror;
 mod smp;
+mod spectre;
 mod symbols;
 mod sysreg;
 mod sysreg_trap;
@@ -31,12 +32,16 @@ mod vectors;
 
 use alloc::sync::Arc;
 
+use pv_abi::arch_arm::VcpuGuestContext;
 use pv_abi::sched::ShutdownReason;
 
 use crate::cpu::CpuId;
 use crate::vcpu::Vcpu;
 
-pub use irq::{back_virtual_timer, interrupt_pending, kick, route_to_control, spi_count};
+pub use irq::{
+    back_virtual_timer, guest_gic, interrupt_pending, kick, route_to_control, spi_count,
+    told_counter_frequency,
+};
 pub use timer::{counter_frequency, now, set_deadline};
 pub use vcpu::VcpuState;
 
@@ -55,19 +60,31 @@ pub fn relax() {
 
 /// Addresses of the vCPU that is loaded on this CPU.
 pub mod guest {
-    pub use super::vcpu::translate;
+    pub use super::vcpu::{stage1, translate};
 }
 
-/// A vCPU's registers, after reset.
-pub fn new_vcpu_state(affinity: u64) -> VcpuState {
-    // Bit 31 of MPIDR_EL1 is RES1; the virtual counter is the physical one.
-    VcpuState::new(1 << 31 | affinity, 0)
+/// A vCPU's registers, after reset, with CNTVOFF_EL2.
+pub fn new_vcpu_state(affinity: u64, counter_offset: u64) -> VcpuState {
+    // Bit 31 of MPIDR_EL1 is RES1.
+    VcpuState::new(1 << 31 | affinity, counter_offset)
+}
+
+/// The registers that the toolstack knows, of a vCPU that nobody can load: the caller holds its domain still.
+pub fn read_context(vcpu: &Vcpu) -> VcpuGuestContext {
+    // SAFETY: it is loaded nowhere, and the caller keeps it so.
+    unsafe { vcpu.arch.machine() }.read_context()
+}
+
+/// Sets those registers, likewise. Its PSTATE names EL1 or EL0 in AArch64 state.
+pub fn write_context(vcpu: &Vcpu, context: &VcpuGuestContext) {
+    // SAFETY: it is loaded nowhere, and the caller keeps it so.
+    unsafe { vcpu.arch.machine() }.write_context(context);
 }
 
 /// Sets where a vCPU that is down will start, and with what in X0.
 pub fn start_vcpu(vcpu: &Arc<Vcpu>, entry: u64, context: u64) {
     // SAFETY: the caller holds the vCPU's `is_up` flag while the scheduler has it down, and it was unloaded before the
-    // flag fell: nobody else touches its registers.
+    // flag fell, or it holds the whole domain still: nobody else touches its registers.
     unsafe { vcpu.arch.start_at(entry, context) };
 }
 

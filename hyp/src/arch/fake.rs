@@ -5,7 +5,9 @@
 
 use crate::arch::{Access, TranslationFault};
 use crate::cpu::CpuId;
+use crate::devicetree::PaRange;
 use crate::time::Ticks;
+use pv_abi::arch_arm::VcpuGuestContext;
 
 extern crate std;
 use core::cell::{Cell, RefCell};
@@ -16,10 +18,13 @@ use std::vec::Vec;
 thread_local! {
     static CLOCK: Cell<u64> = const { Cell::new(0) };
     static CPU: Cell<usize> = const { Cell::new(0) };
+    static GIC: Cell<gic::Version> = const { Cell::new(gic::Version::V2) };
+    static CONTEXTS: RefCell<BTreeMap<usize, VcpuGuestContext>> = const { RefCell::new(BTreeMap::new()) };
     static SHUTDOWN: Cell<Option<pv_abi::sched::ShutdownReason>> = const { Cell::new(None) };
     static PREEMPT: Cell<bool> = const { Cell::new(false) };
     static KICKS: RefCell<Vec<CpuId>> = const { RefCell::new(Vec::new()) };
     static PAGES: RefCell<BTreeMap<u64, std::boxed::Box<[u8; 4096]>>> = const { RefCell::new(BTreeMap::new()) };
+    static STORAGE: RefCell<BTreeMap<usize, stage2::Mfn>> = const { RefCell::new(BTreeMap::new()) };
     static GUEST: RefCell<BTreeMap<u64, Option<u64>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -73,7 +78,7 @@ pub fn set_interrupt_pending(pending: bool) {
 /// Every function is `unsafe` for one reason: the caller promises that `[pa, pa + len)` is RAM which no Rust
 /// reference covers.
 pub mod phys {
-    use super::PAGES;
+    use super::{PAGES, STORAGE};
     use stage2::{Mfn, Pa, Pages};
     extern crate std;
     use core::ptr::NonNull;
@@ -168,11 +173,18 @@ pub mod phys {
     ///
     /// # Safety
     /// See the module; and the pages are never used through another function of it.
-    pub unsafe fn zeroed_storage(_first: Mfn, count: Pages) -> NonNull<u8> {
+    pub unsafe fn zeroed_storage(first: Mfn, count: Pages) -> NonNull<u8> {
         let bytes = (count.get() as usize * 4096).max(4096);
         let layout = std::alloc::Layout::from_size_align(bytes, bytes.next_power_of_two()).unwrap();
         // SAFETY: the size is not zero.
-        NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).unwrap()
+        let storage = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).unwrap();
+        STORAGE.with_borrow_mut(|all| all.insert(storage.as_ptr().addr(), first));
+        storage
+    }
+
+    /// The first of the pages that are there in EL2's address space.
+    pub fn frame_of_storage(storage: NonNull<u8>) -> Option<Mfn> {
+        STORAGE.with_borrow(|all| all.get(&storage.as_ptr().addr()).copied())
     }
 
     /// What the boot loader put in memory, as bytes.
@@ -280,7 +292,7 @@ pub mod tlb {
 /// Addresses of the vCPU that is loaded on this CPU.
 pub mod guest {
     use super::{Access, GUEST, TranslationFault};
-    use stage2::Pa;
+    use stage2::{Ipa, Pa};
 
     /// Translates a virtual address of the running guest, as the guest at EL1 would access it, through both stages.
     pub fn translate(va: u64, _access: Access) -> Result<Pa, TranslationFault> {
@@ -289,6 +301,11 @@ pub mod guest {
             Some(Some(page)) => Ok(Pa::new(page << 12 | va & 0xfff)),
             Some(None) => Err(TranslationFault),
         }
+    }
+
+    /// Translates a virtual address through stage 1 alone: to itself, where [`translate`] finds nothing.
+    pub fn stage1(va: u64, access: Access) -> Option<Ipa> {
+        translate(va, access).is_err().then(|| Ipa::new(va))
     }
 
     /// Maps the page of `va` to that of `pa` for [`translate`].
@@ -364,8 +381,34 @@ pub fn route_to_control(_domain: &crate::domain::Domain, _intid: gic::IntId, _tr
 pub fn back_virtual_timer(_domain: &crate::domain::Domain, _vcpu: crate::vcpu::VcpuId) {}
 
 /// A vCPU's registers, after reset.
-pub fn new_vcpu_state(_affinity: u64) -> VcpuState {
+pub fn new_vcpu_state(_affinity: u64, _counter_offset: u64) -> VcpuState {
     VcpuState
+}
+
+/// What the vCPU's registers were last set to.
+pub fn read_context(vcpu: &crate::vcpu::Vcpu) -> VcpuGuestContext {
+    CONTEXTS.with_borrow(|all| all.get(&core::ptr::from_ref(vcpu).addr()).copied().unwrap_or_default())
+}
+
+/// Sets a vCPU's registers.
+pub fn write_context(vcpu: &crate::vcpu::Vcpu, context: &VcpuGuestContext) {
+    CONTEXTS.with_borrow_mut(|all| all.insert(core::ptr::from_ref(vcpu).addr(), *context));
+}
+
+/// What a domain's virtual GIC is made of.
+pub fn guest_gic() -> (gic::Version, Option<PaRange>) {
+    let gicv = PaRange::new(stage2::Pa::new(0x0804_0000), 0x2000);
+    (GIC.get(), gicv.filter(|_| GIC.get() == gic::Version::V2))
+}
+
+/// What domains are told of the counter's frequency.
+pub fn told_counter_frequency() -> u32 {
+    0
+}
+
+/// Gives this thread's machine another GIC.
+pub fn set_gic(version: gic::Version) {
+    GIC.set(version);
 }
 
 /// Gives way to whoever one waits for.

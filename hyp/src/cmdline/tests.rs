@@ -9,6 +9,17 @@ use super::*;
 const M: u64 = 1 << 20;
 
 #[test]
+fn speculation_is_controlled_unless_somebody_says_no() {
+    for (line, on) in [("", true), ("spec-ctrl=no", false), ("no-spec-ctrl", false), ("spec-ctrl", true)] {
+        assert_eq!(parse(line).spec_ctrl, on, "{line}");
+    }
+    let options = parse("spec-ctrl=ssbd=runtime");
+    assert!(options.spec_ctrl && !options.has_errors());
+    assert_eq!(options.problems.as_slice(), &[Problem::Unknown("spec-ctrl=ssbd=runtime")]);
+    assert!(parse("spec-ctrl=perhaps").has_errors());
+}
+
+#[test]
 fn reads_what_the_reference_passes() {
     let options = parse("dom0_mem=1024M console=dtuart dtuart=/pl011@9000000 guest_loglvl=all noreboot");
     assert_eq!(options.dom0_mem.choose(512 * M), 1024 * M);

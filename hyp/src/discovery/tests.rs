@@ -88,6 +88,17 @@ fn raspberry_pi_4() {
 }
 
 #[test]
+fn other_raspberry_pis_are_told_apart() {
+    let mut model = pi4();
+    assert_eq!(wrong_raspberry_pi(&parse(&model)), None);
+    for (soc, name) in [("brcm,bcm2837", "Raspberry Pi 3"), ("brcm,bcm2712", "Raspberry Pi 5")] {
+        set(&mut model.root, "compatible", &Text(&["raspberrypi,model", soc]));
+        assert_eq!(wrong_raspberry_pi(&parse(&model)), Some(name));
+    }
+    assert_eq!(wrong_raspberry_pi(&parse(&virt(2, 1))), None);
+}
+
+#[test]
 fn the_console_follows_the_option_then_the_tree() {
     let mut model = virt(2, 1);
     let tree = parse(&model);
@@ -100,7 +111,7 @@ fn the_console_follows_the_option_then_the_tree() {
     let error = uart(&tree, Some("rtc0")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "console: /pl031@9010000 is 'arm,pl031'; known are arm,pl011, arm,sbsa-uart"
+        "console: /pl031@9010000 is 'arm,pl031'; known are arm,pl011, arm,sbsa-uart, brcm,bcm2835-aux-uart"
     );
     at(&mut model, "/chosen").remove_property("stdout-path");
     assert_eq!(uart(&parse(&model), None), Ok(None));

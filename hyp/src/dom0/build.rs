@@ -22,7 +22,7 @@ use crate::arch;
 use crate::bundle::{self, BundleError};
 use crate::cmdline::Options;
 use crate::devicetree::{DeviceTree, PaRange};
-use crate::discovery::{Machine, ModuleKind, Pl011};
+use crate::discovery::{Machine, ModuleKind, Uart};
 use crate::domain::{self, Domain, DomainConfig};
 use crate::image::{Image, ImageError, LoadError};
 use crate::mm::{MemoryRange, block::Block, frame_table::State, memory};
@@ -35,6 +35,9 @@ use crate::vgic::{Frames, VirtualGic};
 const MAX_GRANT_FRAMES: u32 = 64;
 /// Event-channel ports that dom0 may have: all that the FIFO ABI can name.
 const MAX_EVENT_PORTS: u32 = 1 << 17;
+
+/// Pages for stage-2 tables that are dom0's from the start: enough to map a guest's kernel and initramfs page by page.
+const KEPT_TABLES: usize = 128;
 
 /// Why dom0 could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +100,7 @@ pub fn start(
     tree: &DeviceTree<'_>,
     machine: &Machine<'_>,
     options: &Options<'_>,
-    console: Option<&Pl011>,
+    console: Option<&Uart>,
     geometry: Geometry,
     online: CpuMask,
 ) -> Result<(), BuildError> {
@@ -109,9 +112,7 @@ pub fn start(
         initrd: files.ramdisk.len() as u64,
     };
     let (layout, blocks) = take_memory(machine, options, &sizes)?;
-    let kept_ranges: Vec<PaRange> = console.iter().map(|uart| uart.registers).collect();
-    let kept_interrupts: Vec<gic::IntId> =
-        console.iter().filter_map(|uart| uart.interrupt).map(|interrupt| interrupt.intid).collect();
+    let (kept_ranges, kept_interrupts) = machine.kept(console);
     let inputs = Inputs {
         tree,
         machine,
@@ -243,6 +244,7 @@ fn build(plan: &Dom0Plan, blocks: Vec<Block>, geometry: Geometry) -> Result<Arc<
         p2m,
         vgic,
     ));
+    domain.p2m.keep_tables(KEPT_TABLES).map_err(refused("stage-2 tables"))?;
     domain.pages.set_maximum(memory_pages);
     give_memory(&domain, blocks)?;
     // Nacelle adds no attribute of its own to devices: dom0's tables say Device or Normal, and the stricter of the
@@ -260,7 +262,7 @@ fn build(plan: &Dom0Plan, blocks: Vec<Block>, geometry: Geometry) -> Result<Arc<
     let vcpus: Box<[Arc<Vcpu>]> = (0u32..)
         .zip(&affinities)
         .map(|(number, &affinity)| {
-            Arc::new(Vcpu::new(&domain, VcpuId::new(number), arch::new_vcpu_state(affinity)))
+            Arc::new(Vcpu::new(&domain, VcpuId::new(number), arch::new_vcpu_state(affinity, 0)))
         })
         .collect();
     domain.set_vcpus(vcpus);
@@ -382,6 +384,10 @@ fn run(domain: &Arc<Domain>, plan: &Dom0Plan, online: CpuMask) {
     for bank in &plan.banks {
         info!("dom0: RAM {bank}");
     }
+    if let Some(memory) = &plan.out_of_reach {
+        let within = memory.within >> 20;
+        warn!("dom0: {memory}: its kernel copies what they transfer there; dom0_mem={within}M avoids that");
+    }
     info!(
         "dom0: {} MiB, {} vCPUs, kernel at {:#x}, device tree at {:#x}",
         plan.memory_size() >> 20,
@@ -392,7 +398,7 @@ fn run(domain: &Arc<Domain>, plan: &Dom0Plan, online: CpuMask) {
     domain.hvm_params.lock()[Index::CallbackIrq as usize] = callback_irq();
     domain::insert(domain.clone());
     for vcpu in domain.vcpus() {
-        sched::add(vcpu, sched::DEFAULT_WEIGHT, online);
+        sched::add(vcpu, &domain.share, online);
     }
     if let Some(first) = domain.vcpu(VcpuId::new(0)) {
         first.is_up.store(true, Ordering::Release);

@@ -3,6 +3,8 @@
 //! Everything that the tree enables is dom0's, except:
 //! - what Nacelle keeps for itself (the console UART, say), *and every node that shares a page or an interrupt with
 //!   it*, enabled or not: such a device cannot be given away, and a kernel that tries it takes ours down;
+//! - a device that takes its power or reset from such a node (`power-domains`, `resets`): dom0 could not switch it on, and
+//!   a register of a device without power hangs the bus;
 //! - the GIC's MSI frames and ITS, IOMMUs, PMUs, memory-mapped generic timers, and firmware reached by SMC, none of
 //!   which Nacelle virtualizes;
 //! - memory, CPUs, PSCI and boot modules, which dom0's tree describes anew.
@@ -48,6 +50,8 @@ pub struct Devices {
     pub gic_handle: Option<u32>,
     /// All of the address space that the tree puts to use, RAM apart; for finding holes in it.
     pub claimed: Vec<PaRange>,
+    /// The bus whose devices reach least far into memory by DMA, if one has a limit: where, and its path.
+    pub dma_limit: Option<(Pa, String)>,
 }
 
 /// Devices that Nacelle does not virtualize and that must not reach around it.
@@ -78,7 +82,15 @@ struct Controller {
 pub fn scan(tree: &DeviceTree<'_>, ram: &[PaRange], gic: &[PaRange], kept: &Kept<'_>) -> Devices {
     let mut devices = Devices::default();
     let mut controllers = BTreeMap::new();
+    let kept_pages: Vec<PaRange> = kept.ranges.iter().map(PaRange::page_cover).collect();
+    let shares_page = |registers: &[PaRange]| {
+        registers.iter().any(|range| kept_pages.iter().any(|kept| kept.overlaps(&range.page_cover())))
+    };
+    let mut keepers = BTreeSet::new();
     tree.walk(|node| {
+        if shares_page(&node.reg()) {
+            keepers.extend(node.phandle());
+        }
         if let (Some(handle), Some(interrupt_cells)) = (node.phandle(), node.cell("#interrupt-cells")) {
             let address_cells = node.cell("#address-cells").unwrap_or(0);
             controllers.insert(handle, Controller { interrupt_cells, address_cells });
@@ -93,7 +105,10 @@ pub fn scan(tree: &DeviceTree<'_>, ram: &[PaRange], gic: &[PaRange], kept: &Kept
         ControlFlow::<()>::Continue(())
     });
 
-    let kept_pages: Vec<PaRange> = kept.ranges.iter().map(PaRange::page_cover).collect();
+    let depends_on_kept = |node: &Node<'_, '_>| {
+        let provider = |name| Some(u32::from_be_bytes(*node.property(name)?.first_chunk()?));
+        ["power-domains", "resets"].into_iter().filter_map(provider).any(|handle| keepers.contains(&handle))
+    };
     // Depth of the node whose children are not looked at but for their handles and claims.
     let mut below: Option<usize> = None;
     let mut mmio = Vec::new();
@@ -118,11 +133,9 @@ pub fn scan(tree: &DeviceTree<'_>, ram: &[PaRange], gic: &[PaRange], kept: &Kept
         .into_iter()
         .collect();
         interrupts.extend(mapped_interrupts(node, devices.gic_handle, &controllers));
-        let shares_page =
-            || registers.iter().any(|range| kept_pages.iter().any(|kept| kept.overlaps(&range.page_cover())));
         let shares_interrupt =
             || interrupts.iter().any(|interrupt| kept.interrupts.contains(&interrupt.intid));
-        if is_not_for_guests(node) || shares_page() || shares_interrupt() {
+        if is_not_for_guests(node) || shares_page(&registers) || shares_interrupt() || depends_on_kept(node) {
             devices.dropped_handles.extend(node.phandle());
             devices.dropped.insert(path);
             below = Some(node.depth());
@@ -134,6 +147,11 @@ pub fn scan(tree: &DeviceTree<'_>, ram: &[PaRange], gic: &[PaRange], kept: &Kept
         if node.depth() == 2 && node.parent_name() == "reserved-memory" {
             devices.reserved.extend(registers.iter().map(PaRange::page_cover));
             return ControlFlow::Continue(());
+        }
+        if let Some(end) = dma_end(node)
+            && devices.dma_limit.as_ref().is_none_or(|(least, _)| end < *least)
+        {
+            devices.dma_limit = Some((end, path));
         }
         mmio.extend(registers.iter().chain(&windows).map(PaRange::page_cover));
         devices.interrupts.extend(interrupts.iter().filter(|interrupt| interrupt.intid.is_spi()));
@@ -181,6 +199,19 @@ fn pci_windows(node: &Node<'_, '_>) -> Vec<PaRange> {
             PaRange::new(Pa::new(start), number(size)).filter(|range| !range.is_empty())
         })
         .collect()
+}
+
+/// How far into memory the devices of a bus reach by DMA, if it sets a limit (`dma-ranges`, Devicetree Specification 2.3.9).
+fn dma_end(node: &Node<'_, '_>) -> Option<Pa> {
+    let ranges = node.property("dma-ranges")?;
+    let (parent, _) = node.parent_cells();
+    let child = node.cell("#address-cells").unwrap_or(2) as usize;
+    let size = node.cell("#size-cells").unwrap_or(1) as usize;
+    let end = |range: &[u8]| {
+        let (start, size) = range.get(child * 4..)?.split_at_checked(parent * 4)?;
+        number(start).checked_add(number(size))
+    };
+    ranges.chunks_exact((child + parent + size).max(1) * 4).filter_map(end).max().map(Pa::new)
 }
 
 /// The interrupts at the GIC that an `interrupt-map` leads to (Devicetree Specification, 2.4.3).

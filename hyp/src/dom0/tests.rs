@@ -9,7 +9,7 @@ use std::vec::Vec;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::DeviceTree as Model;
 use dtoolkit::{Node as _, Property as _};
-use gic::{IntId, Trigger};
+use gic::Trigger;
 use pv_abi::domid::DomId;
 use stage2::{Geometry, Ipa, Mfn, PageType, Pages};
 
@@ -18,10 +18,12 @@ use crate::arch;
 use crate::cmdline;
 use crate::devicetree::{check, prepare};
 use crate::discovery::samples::{KERNEL, RAMDISK, Value::*, at, node, pi4, set, virt};
-use crate::discovery::{self, Pl011};
+use crate::discovery::{self, Uart};
 use crate::domain;
 use crate::mm::{MemoryRange, memory, testing};
 use crate::sched::CpuMask;
+
+mod raspberry_pi;
 
 const M: u64 = 1 << 20;
 const SIZES: Sizes = Sizes { text_offset: 0, kernel: 33 * M, initrd: 26 * M };
@@ -30,7 +32,7 @@ struct Host {
     tree: &'static DeviceTree<'static>,
     machine: &'static Machine<'static>,
     options: &'static Options<'static>,
-    console: Option<Pl011>,
+    console: Option<Uart>,
 }
 
 /// What boot knows of the sample, on a command line of its own. Leaks: a machine lives as long as its test.
@@ -45,9 +47,7 @@ fn host(model: &Model, line: &'static str) -> Host {
 }
 
 fn plan_with(host: &Host, free: &[PaRange]) -> Result<Dom0Plan, PlanError> {
-    let ranges: Vec<PaRange> = host.console.iter().map(|uart| uart.registers).collect();
-    let interrupts: Vec<IntId> =
-        host.console.iter().filter_map(|uart| uart.interrupt).map(|interrupt| interrupt.intid).collect();
+    let (ranges, interrupts) = host.machine.kept(host.console.as_ref());
     let layout = layout(host.machine, host.options, free, &SIZES)?;
     let inputs = Inputs {
         tree: host.tree,
@@ -285,11 +285,12 @@ fn memory_beyond_4_gib_fits_trees_with_small_cells() {
     set(at(&mut model, "/memory@0"), "reg", &Cells(&memory));
     let host = host(&model, "dom0_mem=5G");
     assert_eq!(host.machine.memory.len(), 3);
-    let plan =
-        plan_with(&host, &[range(0x4000_0000, 0x8000_0000), range(0x1_0000_0000, 0x1_0000_0000)]).unwrap();
+    let low = range(0x2000_0000, 0x800_0000);
+    let plan = plan_with(&host, &[low, range(0x4000_0000, 0x8000_0000), range(0x1_0000_0000, 0x1_0000_0000)])
+        .unwrap();
     assert_eq!(
-        show(&plan.dtb, "/memory@40000000").unwrap()[1],
-        "reg = 0 40000000 80000000 1 0 80000000 1 80000000 40000000"
+        show(&plan.dtb, "/memory@20000000").unwrap()[1],
+        "reg = 0 20000000 8000000 0 40000000 80000000 1 0 80000000 1 80000000 38000000"
     );
     let hypervisor = show(&plan.dtb, "/hypervisor").unwrap();
     assert!(
@@ -557,14 +558,13 @@ fn no_blob_that_passes_the_check_panics_on_the_way_to_a_plan() {
                     return (false, false);
                 }
             };
-            let console: Vec<Pl011> = console.ok().flatten().into_iter().collect();
-            let ranges: Vec<PaRange> = console.iter().map(|uart| uart.registers).collect();
+            let (ranges, interrupts) = machine.kept(console.ok().flatten().as_ref());
             let inputs = Inputs {
                 tree: &tree,
                 machine: &machine,
                 options: &options,
                 bootargs: "",
-                kept: Kept { ranges: &ranges, interrupts: &[] },
+                kept: Kept { ranges: &ranges, interrupts: &interrupts },
                 ipa_bits: 40,
             };
             let chosen = layout(&machine, &options, &machine.memory, &SIZES).map_err(PlanError::Layout);

@@ -4,10 +4,10 @@
 //! with the lock still held, so that the order of events is the order of the calls.
 #![forbid(unsafe_code)]
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::offset_of;
+use core::ops::Range;
 
 use pv_abi::errno::Errno;
 use pv_abi::event_channel::{
@@ -21,6 +21,7 @@ use super::fifo::{self, Fifo};
 use super::port::{Channel, PortTable, State};
 use super::two_level;
 use crate::domain::Domain;
+use crate::mm::heap;
 use crate::mm::page::PageRef;
 use crate::vcpu::VcpuId;
 
@@ -85,7 +86,7 @@ pub struct EventChannels {
     limit: u32,
     shared: Option<PageRef>,
     vcpus: Vec<VcpuSlot>,
-    fifo: Option<Box<Fifo>>,
+    fifo: Option<Fifo>,
     /// How many vCPUs poll.
     pollers: u32,
     /// No new ports: the domain goes away.
@@ -106,14 +107,23 @@ impl EventChannels {
         }
     }
 
-    /// Makes room for a domain's vCPUs, and remembers its shared page.
-    pub(super) fn prepare(&mut self, shared: &PageRef, vcpus: usize) {
+    /// Makes room for a domain's vCPUs, and remembers its shared page. `ENOMEM`; `EINVAL` for a domain that goes away.
+    pub(super) fn prepare(&mut self, shared: &PageRef, vcpus: usize) -> Result<(), Errno> {
+        if self.is_dying {
+            return Err(Errno::EINVAL);
+        }
         if self.shared.is_none() {
             self.shared = Some(shared.clone());
         }
-        if self.vcpus.len() < vcpus {
-            self.vcpus.resize_with(vcpus, VcpuSlot::default);
-        }
+        let missing = vcpus.saturating_sub(self.vcpus.len());
+        heap::reserve(&mut self.vcpus, missing)?;
+        self.vcpus.resize_with(self.vcpus.len() + missing, VcpuSlot::default);
+        Ok(())
+    }
+
+    /// Gives up what the vCPUs of a dying domain registered.
+    pub(super) fn forget_vcpus(&mut self) -> impl Sized + use<> {
+        core::mem::take(&mut self.vcpus)
     }
 
     /// Opens the lowest free port, for a vCPU that exists.
@@ -278,7 +288,7 @@ impl EventChannels {
         if let Some(fifo) = &mut self.fifo {
             return fifo.set_control(vcpu, page, offset);
         }
-        let mut fifo = Box::new(Fifo::new(self.vcpus.len()));
+        let mut fifo = Fifo::new(self.vcpus.len())?;
         fifo.set_control(vcpu, page, offset)?;
         for port in 1..self.ports.end() {
             let is_pending = self.shared.as_ref().is_some_and(|shared| two_level::is_pending(shared, port));
@@ -297,20 +307,19 @@ impl EventChannels {
         self.fifo.is_some()
     }
 
-    /// Adds a page of event words; `notice` sees what became of the events that waited for it. `EOPNOTSUPP` before
+    /// Adds a page of event words; the ports whose words it holds, for [`Self::next_held_back`]. `EOPNOTSUPP` before
     /// [`Self::init_control`].
-    pub(super) fn expand_array(
-        &mut self,
-        page: PageRef,
-        mut notice: impl FnMut(Port, Notice),
-    ) -> Result<(), Errno> {
+    pub(super) fn expand_array(&mut self, page: PageRef) -> Result<Range<Port>, Errno> {
         let ports = self.fifo.as_mut().ok_or(Errno::EOPNOTSUPP)?.expand(page)?;
-        for port in ports.start..ports.end.min(self.ports.end()) {
-            if core::mem::take(&mut self.ports.get_mut(port)?.is_pending) {
-                notice(port, self.raise_fifo(port));
-            }
-        }
-        Ok(())
+        Ok(ports.start..ports.end.min(self.ports.end()))
+    }
+
+    /// The next of `ports` whose event waited for its word, which it now gets.
+    pub(super) fn next_held_back(&mut self, ports: &mut Range<Port>) -> Option<(Port, Notice)> {
+        let port = ports.find(|&port| {
+            self.ports.get_mut(port).is_ok_and(|channel| core::mem::take(&mut channel.is_pending))
+        })?;
+        Some((port, self.raise_fifo(port)))
     }
 
     /// Chooses the queue for a port's future events. `ENOSYS` without FIFO.
@@ -327,7 +336,7 @@ impl EventChannels {
     }
 
     /// Goes back to 2-level delivery with everything pending forgotten, once all ports are closed.
-    pub(super) fn leave_fifo(&mut self) -> Option<Box<Fifo>> {
+    pub(super) fn leave_fifo(&mut self) -> Option<Fifo> {
         self.fifo.take()
     }
 

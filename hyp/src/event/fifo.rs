@@ -25,6 +25,7 @@ use pv_abi::event_channel::{
 use stage2::PAGE_SIZE;
 
 use super::port::Channel;
+use crate::mm::heap;
 use crate::mm::page::PageRef;
 use crate::vcpu::VcpuId;
 
@@ -66,11 +67,12 @@ pub(super) struct Raised {
 }
 
 impl Fifo {
-    /// No words and no control blocks.
-    pub(super) fn new(vcpus: usize) -> Self {
+    /// No words and no control blocks. `ENOMEM`.
+    pub(super) fn new(vcpus: usize) -> Result<Self, Errno> {
         let mut fifo = Self { words: Vec::new(), vcpus: Vec::new() };
+        heap::reserve(&mut fifo.vcpus, vcpus)?;
         fifo.vcpus.resize_with(vcpus, Queues::default);
-        fifo
+        Ok(fifo)
     }
 
     /// Registers a vCPU's control block. `EINVAL` if it has one, or that cannot be one there.
@@ -88,6 +90,7 @@ impl Fifo {
         if self.words.len() >= MAX_PAGES {
             return Err(Errno::ENOSPC);
         }
+        heap::reserve(&mut self.words, 1)?;
         let first = self.words.len() as Port * WORDS_PER_PAGE;
         self.words.push(page);
         Ok(first..first + WORDS_PER_PAGE)

@@ -10,6 +10,7 @@ use pv_abi::errno::Errno;
 use pv_abi::event_channel::{EVTCHN_FIFO_PRIORITY_DEFAULT, Port};
 
 use crate::domain::Domain;
+use crate::mm::heap;
 use crate::vcpu::VcpuId;
 
 /// Ports per bucket; Xen's number, for it shows: ports past the last bucket are `EINVAL` instead of closed.
@@ -116,9 +117,9 @@ impl PortTable {
 
     /// A guest makes the table grow, so that must not fail but by an error.
     fn grow(&mut self) -> Result<(), Errno> {
-        self.buckets.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        heap::reserve(&mut self.buckets, 1)?;
         let mut bucket = Vec::new();
-        bucket.try_reserve_exact(BUCKET).map_err(|_| Errno::ENOMEM)?;
+        heap::reserve(&mut bucket, BUCKET)?;
         bucket.resize(BUCKET, Channel::FREE);
         if let (true, Some(first)) = (self.buckets.is_empty(), bucket.first_mut()) {
             first.state = State::Reserved;

@@ -237,7 +237,7 @@ fn virqs_are_bound_once() {
 fn a_port_moves_to_another_vcpu() {
     testing::machine(4);
     let d = domain(1, 2);
-    register_vcpu_info(&d, VcpuId::new(1), page(&d, 3), 64).unwrap();
+    register_vcpu_info(&d, VcpuId::new(1), Gfn::new(3), 64).unwrap();
     serve(&d, &page(&d, 3), 64);
     let (near, far) = connect(&d, &d);
     serve_first(&d);
@@ -257,13 +257,13 @@ fn a_registered_vcpu_info_takes_over_and_loses_nothing() {
     testing::machine(4);
     let d = domain(1, 2);
     let ports = [bind_ipi(&d, 0).unwrap(), bind_ipi(&d, 1).unwrap()];
-    assert_eq!(register_vcpu_info(&d, VcpuId::new(0), page(&d, 1), 4096 - 8), Err(Errno::ENXIO));
-    assert_eq!(register_vcpu_info(&d, VcpuId::new(0), page(&d, 1), 4), Err(Errno::ENXIO));
+    assert_eq!(register_vcpu_info(&d, VcpuId::new(0), Gfn::new(1), 4096 - 8), Err(Errno::ENXIO));
+    assert_eq!(register_vcpu_info(&d, VcpuId::new(0), Gfn::new(1), 4), Err(Errno::ENXIO));
     for (vcpu, port) in (0u32..).zip(ports) {
         send(&d, port).unwrap();
         let offset = 4096 - 64 - vcpu * 64;
-        assert_eq!(register_vcpu_info(&d, VcpuId::new(vcpu), page(&d, 1), offset), Ok(()));
-        assert_eq!(register_vcpu_info(&d, VcpuId::new(vcpu), page(&d, 2), 0), Err(Errno::EINVAL));
+        assert_eq!(register_vcpu_info(&d, VcpuId::new(vcpu), Gfn::new(1), offset), Ok(()));
+        assert_eq!(register_vcpu_info(&d, VcpuId::new(vcpu), Gfn::new(2), 0), Err(Errno::EINVAL));
         assert_eq!(serve(&d, &page(&d, 1), offset as usize), [port]);
         send(&d, port).unwrap();
         assert_eq!(serve(&d, &page(&d, 1), offset as usize), [port]);
@@ -355,4 +355,81 @@ fn two_domains_do_not_deadlock() {
     });
     assert!(reset(&a) && reset(&b));
     assert_eq!((Arc::strong_count(&a), Arc::strong_count(&b)), (1, 1));
+}
+
+#[test]
+fn a_domain_that_goes_away_lets_go_of_its_pages() {
+    testing::machine(4);
+    let free = crate::mm::memory().free_count();
+    {
+        let (d, other) = (domain(1, 2), domain(2, 1));
+        crate::domain::insert(d.clone());
+        register_vcpu_info(&d, VcpuId::new(0), Gfn::new(1), 0).unwrap();
+        init_control(&d, 0, Gfn::new(2), 0).unwrap();
+        expand_array(&d, Gfn::new(3)).unwrap();
+        let (_, far) = connect(&d, &other);
+        while d.p2m.teardown(&mut { u64::MAX }) != stage2::Progress::Done {}
+        assert_eq!(d.pages.current().get(), 3, "the pages that events go to");
+        assert!(destroy(&d));
+        assert_eq!(
+            (d.pages.current().get(), status(&other, far).unwrap().status),
+            (0, StatusKind::Unbound.raw())
+        );
+        // Nothing brings them back.
+        assert_eq!(alloc_unbound(&d, DomId::DOM0), Err(Errno::EINVAL));
+        assert_eq!(bind_interdomain(&d, &other, far), Err(Errno::EINVAL));
+        assert_eq!(bind_virq(&d, Virq::DomExc.raw(), 0), Err(Errno::EINVAL));
+        assert_eq!(register_vcpu_info(&d, VcpuId::new(1), Gfn::new(1), 0), Err(Errno::EINVAL));
+        assert_eq!(send(&other, far), Ok(()));
+        send_global_virq(&d, Virq::DomExc);
+        crate::domain::remove(d.id);
+    }
+    assert_eq!(crate::mm::memory().free_count(), free);
+}
+
+#[test]
+fn a_port_that_finds_no_memory_is_an_error() {
+    use crate::mm::heap::machine_is_full;
+    testing::machine(4);
+    let d = domain(1, 2);
+    machine_is_full().store(true, Ordering::Relaxed);
+    assert_eq!(alloc_unbound(&d, DomId::DOM0), Err(Errno::ENOMEM));
+    assert_eq!(register_vcpu_info(&d, VcpuId::new(1), Gfn::new(1), 0), Err(Errno::ENOMEM));
+    assert_eq!(init_control(&d, 0, Gfn::new(2), 0), Err(Errno::ENOMEM));
+    machine_is_full().store(false, Ordering::Relaxed);
+    init_control(&d, 0, Gfn::new(2), 0).unwrap();
+    machine_is_full().store(true, Ordering::Relaxed);
+    assert_eq!(expand_array(&d, Gfn::new(3)), Err(Errno::ENOMEM));
+    machine_is_full().store(false, Ordering::Relaxed);
+    assert_eq!(alloc_unbound(&d, DomId::DOM0), Ok(1));
+}
+
+#[test]
+fn a_virq_of_the_machines_goes_to_whom_the_control_domain_names() {
+    testing::machine(4);
+    let (control, other) = (domain(0, 1), domain(2, 1));
+    crate::domain::insert(control.clone());
+    crate::domain::insert(other.clone());
+    let ports = [&control, &other].map(|d| bind_virq(d, Virq::DomExc.raw(), 0).unwrap());
+    let pending = || {
+        let pending = [is_pending(&control, ports[0]), is_pending(&other, ports[1])];
+        serve_first(&control);
+        serve_first(&other);
+        pending
+    };
+    send_machine_virq(Virq::DomExc);
+    assert_eq!(pending(), [true, false]);
+    assert_eq!(set_virq_handler(&other, Virq::Timer.raw()), Err(Errno::EINVAL), "each vCPU has its own");
+    assert_eq!(set_virq_handler(&other, 24), Err(Errno::EINVAL));
+    set_virq_handler(&other, Virq::DomExc.raw()).unwrap();
+    send_machine_virq(Virq::DomExc);
+    assert_eq!(pending(), [false, true]);
+    send_machine_virq(Virq::Console);
+    assert_eq!(pending(), [false, false]);
+    // Back again when that domain is gone.
+    assert!(crate::domain::life::destroy(&other));
+    send_machine_virq(Virq::DomExc);
+    assert_eq!(pending(), [true, false]);
+    crate::domain::remove(control.id);
+    destroy(&control);
 }

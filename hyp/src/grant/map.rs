@@ -136,7 +136,8 @@ pub fn unmap(user: &Arc<Domain>, entries: &mut [UnmapGrantRef]) {
     user.p2m.edit(|batch| {
         for (index, _, mapping) in &taken {
             let Some(entry) = entries.get_mut(*index) else { continue };
-            if batch.unmap_grant(Ipa::new(entry.host_addr).gfn(), mapping.mfn).is_err() {
+            let gfn = Ipa::new(entry.host_addr).gfn();
+            if batch.unmap_grant(gfn, mapping.mfn, mapping.used == Use::Write).is_err() {
                 entry.status = Status::GeneralError.raw();
             }
         }

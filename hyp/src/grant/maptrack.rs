@@ -9,6 +9,7 @@ use stage2::Mfn;
 
 use super::table::Use;
 use crate::domain::Domain;
+use crate::mm::heap;
 
 /// Handles the control domain may have: Xen's default, 1024 frames of 512.
 const CONTROL_HANDLES: usize = 1 << 19;
@@ -36,16 +37,18 @@ enum Slot {
 pub(super) struct Maptrack {
     slots: Vec<Slot>,
     free: Option<usize>,
+    /// Handles that the toolstack allows.
+    pub(super) limit: usize,
 }
 
 impl Maptrack {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: None }
+        Self { slots: Vec::new(), free: None, limit: usize::MAX }
     }
 
     /// A handle for a mapping to be made. `None` when there are too many, or no memory for one more.
     pub(super) fn reserve(&mut self, is_control: bool) -> Option<GrantHandle> {
-        let limit = if is_control { CONTROL_HANDLES } else { HANDLES };
+        let limit = self.limit.min(if is_control { CONTROL_HANDLES } else { HANDLES });
         let index = match self.free {
             Some(index) => {
                 if let Slot::Free(next) = self.slots.get(index)? {
@@ -54,7 +57,7 @@ impl Maptrack {
                 index
             }
             None if self.slots.len() < limit => {
-                self.slots.try_reserve(1).ok()?;
+                heap::reserve(&mut self.slots, 1).ok()?;
                 self.slots.push(Slot::Reserved);
                 self.slots.len() - 1
             }

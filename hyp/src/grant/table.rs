@@ -9,7 +9,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use alloc::collections::{BTreeMap, btree_map};
 use alloc::vec::Vec;
 use core::mem::offset_of;
 
@@ -21,6 +20,7 @@ use pv_abi::grant_table::{
 };
 use stage2::{Gfn, PAGE_SIZE};
 
+use crate::mm::heap;
 use crate::mm::page::PageRef;
 use crate::p2m::P2m;
 
@@ -54,12 +54,15 @@ struct Active {
 #[derive(Default)]
 pub(super) struct Table {
     frames: Vec<PageRef>,
-    active: BTreeMap<GrantRef, Active>,
+    /// Per frame its entries in use; nothing for a frame of which none ever was.
+    active: Vec<Vec<Option<Active>>>,
+    /// No frames any more: the domain goes away.
+    is_closed: bool,
 }
 
 impl Table {
     pub(super) const fn new() -> Self {
-        Self { frames: Vec::new(), active: BTreeMap::new() }
+        Self { frames: Vec::new(), active: Vec::new(), is_closed: false }
     }
 
     /// Frames it has.
@@ -67,12 +70,35 @@ impl Table {
         &self.frames
     }
 
-    /// Gives it `count` frames at least.
+    /// Gives it `count` frames at least. `EINVAL` for a domain that goes away.
     pub(super) fn grow(&mut self, owner: DomId, count: usize) -> Result<(), Errno> {
-        while self.frames.len() < count {
+        let more = count.saturating_sub(self.frames.len());
+        if more != 0 && self.is_closed {
+            return Err(Errno::EINVAL);
+        }
+        heap::reserve(&mut self.frames, more)?;
+        for _ in 0..more {
             self.frames.push(PageRef::allocate_shared(owner)?);
         }
         Ok(())
+    }
+
+    fn active(&self, gref: GrantRef) -> Option<&Active> {
+        self.active.get((gref / ENTRIES) as usize)?.get((gref % ENTRIES) as usize)?.as_ref()
+    }
+
+    /// Where an entry's use is noted. A user makes that grow, so that must not fail but by a status.
+    fn place(active: &mut Vec<Vec<Option<Active>>>, gref: GrantRef) -> Result<&mut Option<Active>, Status> {
+        let (frame, index) = ((gref / ENTRIES) as usize, (gref % ENTRIES) as usize);
+        let missing = (frame + 1).saturating_sub(active.len());
+        heap::reserve(active, missing).map_err(|_| Status::NoSpace)?;
+        active.resize_with(active.len() + missing, Vec::new);
+        let of_frame = active.get_mut(frame).ok_or(Status::BadGntref)?;
+        if of_frame.is_empty() {
+            heap::reserve(of_frame, ENTRIES as usize).map_err(|_| Status::NoSpace)?;
+            of_frame.resize_with(ENTRIES as usize, || None);
+        }
+        of_frame.get_mut(index).ok_or(Status::BadGntref)
     }
 
     /// Marks an entry as used by `user` and returns the page it grants, one of the domain's own memory.
@@ -86,9 +112,9 @@ impl Table {
         wanted: Use,
         for_map: bool,
     ) -> Result<PageRef, Status> {
-        let Self { frames, active: all } = self;
-        let (frame, at) = entry(frames, gref)?;
-        let active = all.get(&gref);
+        let (frame, at) = entry(&self.frames, gref)?;
+        let place = Self::place(&mut self.active, gref)?;
+        let active = place.as_ref();
         if active.is_some_and(|a| a.user != user || a.readers == u32::MAX || a.writers == u32::MAX) {
             return Err(Status::GeneralError);
         }
@@ -100,9 +126,9 @@ impl Table {
         if !is_marked {
             mark(frame, at, user, wanted, for_map, active.is_some())?;
         }
-        let active = match all.entry(gref) {
-            btree_map::Entry::Occupied(active) => active.into_mut(),
-            btree_map::Entry::Vacant(place) => {
+        let active = match place {
+            Some(active) => active,
+            None => {
                 let gfn = frame.read_u32(at + offset_of!(EntryV1, frame));
                 match p2m.get_ram(Gfn::new(gfn.into())) {
                     Ok((page, is_writable)) if is_writable || wanted == Use::Read => {
@@ -124,7 +150,8 @@ impl Table {
 
     /// Ends a use. The page is returned when it was the last one, to be dropped without the lock.
     pub(super) fn release(&mut self, gref: GrantRef, used: Use) -> Option<PageRef> {
-        let active = self.active.get_mut(&gref)?;
+        let place = self.active.get_mut((gref / ENTRIES) as usize)?.get_mut((gref % ENTRIES) as usize)?;
+        let active = place.as_mut()?;
         match used {
             Use::Read => active.readers = active.readers.saturating_sub(1),
             Use::Write => active.writers = active.writers.saturating_sub(1),
@@ -142,7 +169,7 @@ impl Table {
         {
             unmark(frame, at, done);
         }
-        if is_last { self.active.remove(&gref).map(|active| active.page) } else { None }
+        if is_last { place.take().map(|active| active.page) } else { None }
     }
 
     /// Exchanges two entries that are not in use.
@@ -152,7 +179,7 @@ impl Table {
         if a == b {
             return Ok(());
         }
-        if self.active.contains_key(&a) || self.active.contains_key(&b) {
+        if self.active(a).is_some() || self.active(b).is_some() {
             return Err(Status::Eagain);
         }
         let old = frame_a.read_u64(at_a);
@@ -161,8 +188,9 @@ impl Table {
         Ok(())
     }
 
-    /// Gives the frames up; entries in use stay known until they are released.
-    pub(super) fn take_frames(&mut self) -> Vec<PageRef> {
+    /// Gives the frames up for good, so that nothing more is granted; entries in use stay known until they are released.
+    pub(super) fn close(&mut self) -> Vec<PageRef> {
+        self.is_closed = true;
         core::mem::take(&mut self.frames)
     }
 }

@@ -196,6 +196,50 @@ fn an_unmap_must_say_where() {
 }
 
 #[test]
+fn a_handle_ends_mappings_of_its_own_kind_only() {
+    let (a, b) = two();
+    grant(&a, 7, b.domain.id, 3, GTF_PERMIT_ACCESS);
+    let reader = map_one(&b, &a, 7, 0x100, RO).unwrap();
+    let writer = map_one(&b, &a, 7, 0x101, RW).unwrap();
+    // Otherwise the granter would be told that nobody writes any more.
+    assert_eq!(unmap_one(&b, writer, 0x100), Status::GeneralError);
+    assert_eq!(unmap_one(&b, reader, 0x101), Status::GeneralError);
+    assert_eq!(flags(&a, 7), GTF_PERMIT_ACCESS | GTF_READING | GTF_WRITING);
+    assert_eq!(unmap_one(&b, writer, 0x101), Status::Okay);
+    assert_eq!(unmap_one(&b, reader, 0x100), Status::Okay);
+}
+
+#[test]
+fn el2_writes_to_no_page_that_was_lent() {
+    let (a, b) = two();
+    grant(&a, 7, b.domain.id, 3, GTF_PERMIT_ACCESS);
+    let handle = map_one(&b, &a, 7, 0x100, RW).unwrap();
+    let info = crate::event::register_vcpu_info(&b.domain, b.vcpu.id, Gfn::new(0x100), 0);
+    assert_eq!(info, Err(Errno::EINVAL));
+    let address = b.mfn(0x100).unwrap().pa().raw();
+    b.put(address, &1u64);
+    assert_eq!(crate::runstate::register(&b.caller(), &b.vcpu, address), Err(Errno::EFAULT));
+    assert_eq!(crate::runstate::register(&b.caller(), &b.vcpu, b.mfn(1).unwrap().pa().raw()), Ok(()));
+    assert_eq!(unmap_one(&b, handle, 0x100), Status::Okay);
+    crate::runstate::register(&b.caller(), &b.vcpu, 0).unwrap();
+}
+
+#[test]
+fn a_use_that_finds_no_memory_is_an_error() {
+    use crate::mm::heap::machine_is_full;
+    let (a, b) = two();
+    grant(&a, 7, b.domain.id, 3, GTF_PERMIT_ACCESS);
+    machine_is_full().store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(map_one(&b, &a, 7, 0x100, RW), Err(Status::NoSpace));
+    let copied = copy(&b.domain, &copy_of(granted(&a, 7, 0), own(1, 0), 64, GNTCOPY_SOURCE_GREF));
+    assert_eq!((copied, flags(&a, 7)), (Status::NoSpace, GTF_PERMIT_ACCESS));
+    assert_eq!(grow(&a.domain, 4), Ok(()), "there was room");
+    machine_is_full().store(false, std::sync::atomic::Ordering::Relaxed);
+    let handle = map_one(&b, &a, 7, 0x100, RW).unwrap();
+    assert_eq!(unmap_one(&b, handle, 0x100), Status::Okay);
+}
+
+#[test]
 fn a_batch_flushes_once_at_most() {
     let (a, b) = two();
     let mut maps: Vec<_> = (0..map::BATCH as u32)
@@ -259,6 +303,26 @@ fn a_dying_granter_leaves_its_pages_to_their_users() {
 }
 
 #[test]
+fn a_dying_granter_grants_no_more_and_answers_for_what_is_used() {
+    let (a, b) = two();
+    for gref in 7..9 {
+        grant(&a, gref, b.domain.id, gref - 4, GTF_PERMIT_ACCESS);
+    }
+    let handle = map_one(&b, &a, 7, 0x100, RW).unwrap();
+    let frame = frame(&a.domain, 0).unwrap();
+    assert!(destroy(&a.domain));
+    assert_eq!(map_one(&b, &a, 8, 0x101, RW), Err(Status::BadGntref));
+    assert_eq!(super::frame(&a.domain, 0).unwrap_err(), Errno::EINVAL);
+    assert_eq!((a.domain.grants.frames(), grow(&a.domain, 1)), (0, Err(Status::GeneralError)));
+    drop(frame);
+    while a.domain.p2m.teardown(&mut { u64::MAX }) != stage2::Progress::Done {}
+    assert_eq!(a.domain.pages.current().get(), 1, "the page that is mapped");
+    b.domain.p2m.get_page(Gfn::new(0x100), Access::Write).unwrap().write_u64(0, 5);
+    assert_eq!(unmap_one(&b, handle, 0x100), Status::Okay);
+    assert_eq!(a.domain.pages.current().get(), 0);
+}
+
+#[test]
 fn a_dying_user_ends_its_uses() {
     machine(8);
     let before = memory().free_count();
@@ -312,6 +376,8 @@ fn a_domain_cannot_fill_memory_with_handles() {
     let count = (0..1 << 20).take_while(|_| maptrack.reserve(false).is_some()).count();
     assert_eq!(count, 1 << 16);
     assert!(maptrack.reserve(true).is_some(), "the control domain may have more");
+    maptrack.limit = count;
+    assert_eq!(maptrack.reserve(true), None, "but for what the toolstack says");
 }
 
 #[test]
@@ -473,7 +539,10 @@ proptest! {
                     Step::Unmap { index, gfn } => {
                         if !held.is_empty() {
                             let index = index % held.len();
-                            let is_there = b.mfn(gfn) == Some(held[index].mfn);
+                            let wanted = held[index].clone();
+                            let is_there = held
+                                .iter()
+                                .any(|h| h.gfn == gfn && h.mfn == wanted.mfn && h.writable == wanted.writable);
                             let expected = if is_there { Status::Okay } else { Status::GeneralError };
                             prop_assert_eq!(unmap_one(&b, held[index].handle, gfn), expected);
                             if is_there {

@@ -4,6 +4,7 @@ use pv_abi::Errno;
 use pv_abi::xen::ConsoleIo;
 
 use crate::mm::guest;
+use crate::privilege::{self, Action};
 use crate::{arch, console};
 
 use super::{Caller, Outcome};
@@ -15,8 +16,8 @@ const CHUNK: usize = 128;
 pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
     let &[cmd, count, buffer, ..] = args;
     // As Xen: only the domain that owns the console.
-    if !caller.domain.is_control {
-        return Outcome::Done(Errno::EPERM.into());
+    if let Err(errno) = privilege::may(caller.domain, Action::UseConsole) {
+        return Outcome::Done(errno.into());
     }
     match ConsoleIo::try_from(cmd as u32) {
         Ok(ConsoleIo::Write) => write(caller, cmd, count as u32, buffer),

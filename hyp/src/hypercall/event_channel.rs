@@ -11,10 +11,11 @@ use pv_abi::event_channel::{
 };
 use stage2::Gfn;
 
-use super::{Caller, Outcome, target};
+use super::{Caller, Outcome};
 use crate::domain::{self, Domain};
 use crate::event;
 use crate::mm::guest;
+use crate::privilege::{self, Action};
 
 /// Serves the call.
 #[inline]
@@ -43,7 +44,7 @@ fn serve(caller: &Caller<'_>, op: Op, at: u64) -> Result<(), Errno> {
     match op {
         Op::AllocUnbound => {
             let mut arg: AllocUnbound = guest::read(caller, at)?;
-            let domain = target(caller, arg.dom)?;
+            let domain = privilege::subject(caller, Action::ChangePorts, arg.dom)?;
             let remote = existing(caller, arg.remote_dom)?.id;
             arg.port = event::alloc_unbound(&domain, remote)?;
             guest::write(caller, at, &arg)
@@ -70,7 +71,7 @@ fn serve(caller: &Caller<'_>, op: Op, at: u64) -> Result<(), Errno> {
         Op::Send => event::send(own, guest::read::<Send>(caller, at)?.port),
         Op::Status => {
             let arg: Status = guest::read(caller, at)?;
-            let domain = target(caller, arg.dom)?;
+            let domain = privilege::subject(caller, Action::AskPorts, arg.dom)?;
             let status = event::status(&domain, arg.port)?;
             guest::write(caller, at, &Status { dom: arg.dom, _pad: arg._pad, ..status })
         }
@@ -99,7 +100,8 @@ fn serve(caller: &Caller<'_>, op: Op, at: u64) -> Result<(), Errno> {
 }
 
 fn reset(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
-    let domain = guest::read::<Reset>(caller, args[1]).and_then(|arg| target(caller, arg.dom));
+    let domain = guest::read::<Reset>(caller, args[1])
+        .and_then(|arg| privilege::subject(caller, Action::ChangePorts, arg.dom));
     match domain {
         Ok(domain) if event::reset(&domain) => Outcome::Done(0),
         Ok(_) => Outcome::Again(*args),

@@ -15,13 +15,14 @@ use pv_abi::grant_table::{
 use stage2::{PAGE_SIZE, Pa};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Caller, Outcome, target};
+use super::{Caller, Outcome};
 use crate::arch;
 use crate::domain::Domain;
 use crate::grant;
 use crate::mm::guest;
+use crate::privilege::{self, Action};
 
-/// Entries read, handled and written back together.
+/// Entries read, handled and written back together, at most.
 const BATCH: usize = 32;
 
 /// The gfn that stands for none (`INVALID_GFN`).
@@ -38,11 +39,11 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
     let at = args[1];
     let own = caller.domain;
     match op {
-        Op::MapGrantRef => batches(caller, args, count, |entries: &mut [MapGrantRef]| {
+        Op::MapGrantRef => batches(caller, args, count, BATCH, |entries: &mut [MapGrantRef]| {
             grant::map(own, entries);
             Ok(())
         }),
-        Op::UnmapGrantRef => batches(caller, args, count, |entries: &mut [UnmapGrantRef]| {
+        Op::UnmapGrantRef => batches(caller, args, count, BATCH, |entries: &mut [UnmapGrantRef]| {
             grant::unmap(own, entries);
             Ok(())
         }),
@@ -63,7 +64,10 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
             entry.status = status_of(own.grants.swap(entry.ref_a, entry.ref_b));
             Ok(())
         }),
-        Op::CacheFlush => each(caller, args, count, |entry: &mut CacheFlush| cache_flush(own, entry)),
+        // One by one: each may look through all that the caller has mapped.
+        Op::CacheFlush => batches(caller, args, count, 1, |entries: &mut [CacheFlush]| {
+            entries.iter_mut().try_for_each(|entry| cache_flush(own, entry))
+        }),
         Op::SetupTable if count == 1 => setup_table(caller, at).into(),
         Op::QuerySize if count == 1 => query_size(caller, at).into(),
         Op::GetStatusFrames if count == 1 => get_status_frames(caller, at).into(),
@@ -82,18 +86,20 @@ fn status_of(result: Result<(), Status>) -> i16 {
     }
 }
 
-/// Handles a list in batches, each read and written back whole. An error, or an address that cannot be accessed, ends it.
+/// Handles a list in batches of at most `most`, each read and written back whole. An error, or an address that cannot be
+/// accessed, ends it.
 fn batches<T: FromBytes + IntoBytes + Immutable + Clone>(
     caller: &Caller<'_>,
     args: &[u64; 5],
     count: u64,
+    most: usize,
     mut handle: impl FnMut(&mut [T]) -> Result<(), Errno>,
 ) -> Outcome {
     let size = size_of::<T>() as u64;
     let (mut at, mut left) = (args[1], count);
     while left > 0 {
         let mut entries: [T; BATCH] = core::array::from_fn(|_| T::new_zeroed());
-        let now = left.min(BATCH as u64) as usize;
+        let now = left.min(most.min(BATCH) as u64) as usize;
         let Some(entries) = entries.get_mut(..now) else { return Err::<(), _>(Errno::EINVAL).into() };
         let result = guest::read_slice(caller, at, entries.as_mut_bytes())
             .and_then(|()| handle(entries))
@@ -117,12 +123,12 @@ fn each<T: FromBytes + IntoBytes + Immutable + Clone>(
     count: u64,
     mut handle: impl FnMut(&mut T) -> Result<(), Errno>,
 ) -> Outcome {
-    batches(caller, args, count, |entries: &mut [T]| entries.iter_mut().try_for_each(&mut handle))
+    batches(caller, args, count, BATCH, |entries: &mut [T]| entries.iter_mut().try_for_each(&mut handle))
 }
 
-/// [`target`], with the statuses of calls that have one.
+/// [`privilege::subject`], with the statuses of calls that have one.
 fn find(caller: &Caller<'_>, id: DomId) -> Result<Arc<Domain>, Status> {
-    target(caller, id).map_err(|errno| match errno {
+    privilege::subject(caller, Action::AskGrants, id).map_err(|errno| match errno {
         Errno::EPERM => Status::PermissionDenied,
         _ => Status::BadDomain,
     })
@@ -180,7 +186,7 @@ fn set_version(caller: &Caller<'_>, at: u64) -> Result<(), Errno> {
 
 fn get_version(caller: &Caller<'_>, at: u64) -> Result<(), Errno> {
     let mut arg: GetVersion = guest::read(caller, at)?;
-    target(caller, arg.dom)?;
+    privilege::subject(caller, Action::AskGrants, arg.dom)?;
     arg.version = 1;
     guest::write(caller, at, &arg)
 }

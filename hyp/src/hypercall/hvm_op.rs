@@ -4,8 +4,9 @@ use pv_abi::Errno;
 use pv_abi::hvm::{HVM_NR_PARAMS, Index, Op, Param};
 
 use crate::mm::guest;
+use crate::privilege::{self, Action};
 
-use super::{Caller, Outcome, target};
+use super::{Caller, Outcome};
 
 /// `HYPERVISOR_hvm_op(op, address)`.
 pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
@@ -27,7 +28,8 @@ fn is_known(index: u32) -> bool {
             | Index::StorePfn
             | Index::StoreEvtchn
             | Index::ConsolePfn
-            | Index::ConsoleEvtchn)
+            | Index::ConsoleEvtchn
+            | Index::MonitorRingPfn)
     )
 }
 
@@ -38,7 +40,7 @@ fn read(caller: &Caller<'_>, address: u64) -> Result<Param, Errno> {
 
 fn set(caller: &Caller<'_>, address: u64) -> Result<(), Errno> {
     let param = read(caller, address)?;
-    let domain = target(caller, param.domid)?;
+    let domain = privilege::subject(caller, Action::SetParameter, param.domid)?;
     if !is_known(param.index) {
         return Err(Errno::EINVAL);
     }
@@ -51,7 +53,7 @@ fn set(caller: &Caller<'_>, address: u64) -> Result<(), Errno> {
 
 fn get(caller: &Caller<'_>, address: u64) -> Result<(), Errno> {
     let param = read(caller, address)?;
-    let domain = target(caller, param.domid)?;
+    let domain = privilege::subject(caller, Action::ReadParameter, param.domid)?;
     if !is_known(param.index) {
         return Err(Errno::EINVAL);
     }

@@ -7,20 +7,20 @@
 mod physmap;
 mod reservation;
 mod resource;
+mod target;
 #[cfg(test)]
 mod tests;
 
-use alloc::sync::Arc;
-
-use pv_abi::domid::DomId;
 use pv_abi::errno::Errno;
 use pv_abi::memory::{
     Domain as DomainArgument, MemAccessOp, MemoryExchange, Op, Reservation, VnumaTopologyInfo,
 };
+use pv_abi::nacelle::{XENMEM_NACELLE_COUNTERS, XENMEM_NACELLE_WORKING_SET};
 
-use super::{Caller, Outcome, target};
+use super::{Caller, Outcome};
 use crate::domain::{self, Domain};
 use crate::mm::{guest, memory};
+use crate::privilege::{self, Action};
 use stage2::Pages;
 
 /// Bits of the command that are the operation (`MEMOP_CMD_MASK`); the rest is the progress.
@@ -40,7 +40,8 @@ enum Progress {
 pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
     let [command, argument, ..] = *args;
     let start = command >> COMMAND_BITS;
-    let op = u32::try_from(command & ((1 << COMMAND_BITS) - 1)).ok().and_then(|raw| Op::try_from(raw).ok());
+    let raw = (command & ((1 << COMMAND_BITS) - 1)) as u32;
+    let op = Op::try_from(raw).ok();
     let progress = match op {
         Some(Op::IncreaseReservation) => Ok(reservation::increase(caller, argument, start)),
         Some(Op::DecreaseReservation) => Ok(reservation::decrease(caller, argument, start)),
@@ -56,6 +57,8 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
             | Op::Exchange
             | Op::RemoveFromPhysmap
             | Op::ClaimPages
+            | Op::SetPodTarget
+            | Op::GetPodTarget
             | Op::GetVnumainfo),
         ) => match start {
             0 => short(caller, op, argument).map(Progress::Done),
@@ -64,6 +67,10 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
         Some(Op::AccessOp) => access_op(caller, argument).map(Progress::Done),
         // No memory sharing: Xen's arm64 answers for its absence.
         Some(Op::GetSharingFreedPages | Op::GetSharingSharedPages) => Ok(Progress::Done(0)),
+        None if raw == XENMEM_NACELLE_COUNTERS && start == 0 => {
+            target::counters(caller, argument).map(Progress::Done)
+        }
+        None if raw == XENMEM_NACELLE_WORKING_SET => target::working_set(caller, argument, start),
         // What only x86 has, and numbers that nobody has.
         Some(
             Op::MachphysMfnList
@@ -71,8 +78,6 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
             | Op::MachineMemoryMap
             | Op::MachphysMapping
             | Op::SetMemoryMap
-            | Op::SetPodTarget
-            | Op::GetPodTarget
             | Op::PagingOp
             | Op::SharingOp
             | Op::MachphysCompatMfnList
@@ -98,10 +103,12 @@ fn short(caller: &Caller<'_>, op: Op, argument: u64) -> Result<i64, Errno> {
         Op::Exchange => exchange(caller, argument),
         Op::RemoveFromPhysmap => physmap::remove(caller, argument),
         Op::ClaimPages => claim(caller, argument),
+        Op::SetPodTarget => target::set(caller, argument),
+        Op::GetPodTarget => target::get(caller, argument),
         Op::GetVnumainfo => vnuma(caller, argument),
         _ => {
             let DomainArgument { domid } = guest::read(caller, argument)?;
-            let target = target(caller, domid)?;
+            let target = privilege::subject(caller, Action::AskMemory, domid)?;
             Ok(match op {
                 Op::CurrentReservation => result(target.pages.current().get()),
                 Op::MaximumReservation => result(target.pages.maximum().get()),
@@ -114,12 +121,6 @@ fn short(caller: &Caller<'_>, op: Op, argument: u64) -> Result<i64, Errno> {
 /// A count as a hypercall's result. No count here comes near the sign.
 fn result(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The domain of an operation that is never about the caller: `EPERM` for its own number.
-fn other_target(caller: &Caller<'_>, domid: DomId) -> Result<Arc<Domain>, Errno> {
-    let other = domain::find(domid).ok_or(Errno::ESRCH)?;
-    if other.id == caller.domain.id || !caller.domain.is_control { Err(Errno::EPERM) } else { Ok(other) }
 }
 
 /// The largest extent order that a domain may ask for (Xen's `memop-max-order` defaults).
@@ -144,7 +145,7 @@ fn exchange(caller: &Caller<'_>, argument: u64) -> Result<i64, Errno> {
     {
         return Err(Errno::EINVAL);
     }
-    target(caller, give.domid)?;
+    privilege::subject(caller, Action::SizeMemory, give.domid)?;
     if exchange.nr_exchanged == give.nr_extents { Ok(0) } else { Err(Errno::EINVAL) }
 }
 
@@ -155,9 +156,7 @@ fn claim(caller: &Caller<'_>, argument: u64) -> Result<i64, Errno> {
         return Err(Errno::EINVAL);
     }
     let target = domain::find(reservation.domid).ok_or(Errno::EINVAL)?;
-    if !caller.domain.is_control {
-        return Err(Errno::EPERM);
-    }
+    privilege::may_to(caller.domain, Action::Claim, &target)?;
     target.pages.claim(Pages::new(reservation.nr_extents)).map(|()| 0)
 }
 
@@ -167,13 +166,13 @@ fn vnuma(caller: &Caller<'_>, argument: u64) -> Result<i64, Errno> {
     if topology.pad != 0 {
         return Err(Errno::EINVAL);
     }
-    target(caller, topology.domid)?;
+    privilege::subject(caller, Action::AskMemory, topology.domid)?;
     Err(Errno::EOPNOTSUPP)
 }
 
 /// `XENMEM_access_op`: as on a Xen where no one has set up the ring of memory events.
 fn access_op(caller: &Caller<'_>, argument: u64) -> Result<i64, Errno> {
     let access: MemAccessOp = guest::read(caller, argument)?;
-    other_target(caller, access.domid)?;
+    privilege::other_subject(caller, Action::WatchMemory, access.domid)?;
     Err(Errno::ENODEV)
 }

@@ -4,6 +4,7 @@ use pv_abi::Errno;
 use pv_abi::platform::{Op, Platform, Settime32, Settime64, XENPF_INTERFACE_VERSION};
 
 use crate::mm::guest;
+use crate::privilege::{self, Action};
 use crate::time::Nanoseconds;
 use crate::wallclock;
 
@@ -11,10 +12,7 @@ use super::{Caller, Outcome};
 
 /// `HYPERVISOR_platform_op(address)`.
 pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
-    if !caller.domain.is_control {
-        return Outcome::Done(Errno::EPERM.into());
-    }
-    serve(caller, args[0]).into()
+    privilege::may(caller.domain, Action::UseMachine).and_then(|()| serve(caller, args[0])).into()
 }
 
 fn serve(caller: &Caller<'_>, address: u64) -> Result<(), Errno> {

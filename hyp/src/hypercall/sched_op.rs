@@ -1,14 +1,15 @@
 //! `sched_op`: a vCPU gives the CPU away, or its domain ends.
 
 use pv_abi::Errno;
-use pv_abi::sched::{Op, Poll, RemoteShutdown, Shutdown, ShutdownReason};
+use pv_abi::sched::{Op, Poll, RemoteShutdown, Shutdown, ShutdownReason, Watchdog};
 use zerocopy::IntoBytes;
 
 use crate::mm::guest;
+use crate::privilege::{self, Action};
 use crate::time::{Nanoseconds, Ticks};
-use crate::{domain, event, timer};
+use crate::{arch, domain, event, timer};
 
-use super::{Caller, Outcome, target};
+use super::{Caller, Outcome};
 
 /// Ports that one call may name, as Xen has it.
 const MAX_POLLED: usize = 128;
@@ -22,8 +23,10 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
         Ok(Op::Poll) => poll(caller, args[1]).unwrap_or_else(|errno| Outcome::Done(errno.into())),
         Ok(Op::Shutdown) => shutdown(caller, args[1]),
         Ok(Op::RemoteShutdown) => remote_shutdown(caller, args[1]).into(),
-        // No watchdogs; affinity is the toolstack's; a reason comes with the shutdown.
-        Ok(Op::Watchdog | Op::PinOverride | Op::ShutdownCode) | Err(_) => Outcome::Done(Errno::ENOSYS.into()),
+        Ok(Op::ShutdownCode) => shutdown_code(caller, args[1]).into(),
+        Ok(Op::Watchdog) => watchdog(caller, args[1]).into(),
+        // Affinity is the toolstack's.
+        Ok(Op::PinOverride) | Err(_) => Outcome::Done(Errno::ENOSYS.into()),
     }
 }
 
@@ -56,10 +59,25 @@ fn shutdown(caller: &Caller<'_>, address: u64) -> Outcome {
     }
 }
 
+/// Says why the domain will stop, for whoever stops it then.
+fn shutdown_code(caller: &Caller<'_>, address: u64) -> Result<(), Errno> {
+    let reason = reason(guest::read::<Shutdown>(caller, address)?.reason)?;
+    domain::note_reason(caller.domain, reason);
+    Ok(())
+}
+
+/// Starts (number 0: any that is free), keeps or stops one of the domain's two watchdogs. The result is its number.
+fn watchdog(caller: &Caller<'_>, address: u64) -> Result<i64, Errno> {
+    let Watchdog { id, timeout } = guest::read(caller, address)?;
+    let place = u64::from(timeout).saturating_mul(1_000_000_000);
+    let fires_at = Ticks::new(Nanoseconds::new(place).to_ticks().saturating_add(arch::now().get()));
+    timer::set_watchdog(caller.domain, id, (timeout != 0).then_some(fires_at)).map(i64::from)
+}
+
 fn remote_shutdown(caller: &Caller<'_>, address: u64) -> Result<(), Errno> {
     let request: RemoteShutdown = guest::read(caller, address)?;
     let reason = reason(request.reason)?;
-    let domain = target(caller, request.domain_id)?;
+    let domain = privilege::subject(caller, Action::RemoteShutdown, request.domain_id)?;
     if domain.id == caller.domain.id {
         return Err(Errno::EINVAL);
     }

@@ -10,18 +10,21 @@ mod host;
 mod tests;
 
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use pv_abi::domctl::{GetDomainInfo, SchedulerId};
 use pv_abi::domid::DomId;
 use pv_abi::sysctl::{
     Credit2Schedule, DebugKeys, GetDomainInfoList, Op, ReadConsole, SchedId, SchedulerOp, Sysctl,
-    XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_SCHEDOP_GETINFO,
+    XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_SCHED_RATELIMIT_MAX, XEN_SYSCTL_SCHED_RATELIMIT_MIN,
+    XEN_SYSCTL_SCHEDOP_GETINFO, XEN_SYSCTL_SCHEDOP_PUTINFO,
 };
 use pv_abi::{Errno, GuestHandle};
 
 use super::{Caller, Outcome, domctl, toolstack};
 use crate::mm::guest;
-use crate::{console, domain, keys};
+use crate::privilege::Action;
+use crate::{arch, console, domain, keys};
 
 /// Bytes of the console ring copied at once.
 const CHUNK: usize = 512;
@@ -32,13 +35,18 @@ const POOL: u32 = 0;
 /// What `xl sched-credit2` shows as the shortest run: that of credit2's default, in microseconds.
 const RATELIMIT_US: u32 = 1000;
 
+arch::machine_static! {
+    /// That of now.
+    ratelimit: AtomicU32 = AtomicU32::new(RATELIMIT_US)
+}
+
 /// `HYPERVISOR_sysctl(address)`.
 pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
     serve(caller, args[0]).into()
 }
 
 fn serve(caller: &Caller<'_>, address: u64) -> Result<(), Errno> {
-    let mut call: Sysctl = toolstack::read(caller, address)?;
+    let mut call: Sysctl = toolstack::read(caller, Action::Sysctl, address)?;
     toolstack::check_version(caller, "sysctl", call.interface_version, XEN_SYSCTL_INTERFACE_VERSION)?;
     let Ok(op) = Op::try_from(call.cmd) else { return Err(Errno::ENOSYS) };
     let u = &mut call.u;
@@ -137,7 +145,8 @@ fn press_keys(caller: &Caller<'_>, op: &DebugKeys) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `XEN_SYSCTL_scheduler_op`: what there is to tell about the scheduler, in the terms of credit2. Nothing to set.
+/// `XEN_SYSCTL_scheduler_op`: what there is to tell about the scheduler, in the terms of credit2. The shortest run is kept
+/// for who asks: how long a vCPU runs before another preempts it follows from their weights.
 fn scheduler_op(mut op: SchedulerOp) -> Result<SchedulerOp, Errno> {
     if op.cpupool_id != POOL {
         return Err(Errno::ESRCH);
@@ -147,10 +156,18 @@ fn scheduler_op(mut op: SchedulerOp) -> Result<SchedulerOp, Errno> {
     }
     match op.cmd {
         XEN_SYSCTL_SCHEDOP_GETINFO => {
-            op.u.set(&Credit2Schedule { ratelimit_us: RATELIMIT_US });
+            op.u.set(&Credit2Schedule { ratelimit_us: ratelimit().load(Ordering::Relaxed) });
             Ok(op)
         }
-        // Setting, and numbers without a meaning.
+        XEN_SYSCTL_SCHEDOP_PUTINFO => {
+            let Credit2Schedule { ratelimit_us } = op.u.get();
+            let allowed = XEN_SYSCTL_SCHED_RATELIMIT_MIN..=XEN_SYSCTL_SCHED_RATELIMIT_MAX;
+            if ratelimit_us != 0 && !allowed.contains(&ratelimit_us) {
+                return Err(Errno::EINVAL);
+            }
+            ratelimit().store(ratelimit_us, Ordering::Relaxed);
+            Ok(op)
+        }
         _ => Err(Errno::EINVAL),
     }
 }

@@ -6,15 +6,14 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::Caller;
 use crate::console::GUEST;
 use crate::mm::guest;
+use crate::privilege::{self, Action};
 
 /// Reads the call's structure.
 ///
 /// # Errors
-/// `EPERM`: the caller is not the control domain. `EFAULT`.
-pub fn read<T: FromBytes + IntoBytes>(caller: &Caller<'_>, address: u64) -> Result<T, Errno> {
-    if !caller.domain.is_control {
-        return Err(Errno::EPERM);
-    }
+/// `EPERM`: the caller may not make such calls. `EFAULT`.
+pub fn read<T: FromBytes + IntoBytes>(caller: &Caller<'_>, action: Action, address: u64) -> Result<T, Errno> {
+    privilege::may(caller.domain, action)?;
     guest::read(caller, address)
 }
 

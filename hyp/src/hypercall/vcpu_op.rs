@@ -4,7 +4,6 @@ use pv_abi::Errno;
 use pv_abi::vcpu::{Op, RegisterRunstateMemoryArea, RegisterVcpuInfo};
 use stage2::Gfn;
 
-use crate::arch::Access;
 use crate::event;
 use crate::mm::guest;
 use crate::runstate;
@@ -23,8 +22,7 @@ pub fn call(caller: &Caller<'_>, args: &[u64; 5]) -> Outcome {
         Ok(Op::RegisterVcpuInfo) => {
             let register = || {
                 let info: RegisterVcpuInfo = guest::read(caller, address)?;
-                let page = caller.domain.p2m.get_page(Gfn::new(info.mfn), Access::Write)?;
-                event::register_vcpu_info(caller.domain, vcpu.id, page, info.offset)
+                event::register_vcpu_info(caller.domain, vcpu.id, Gfn::new(info.mfn), info.offset)
             };
             register().into()
         }

@@ -10,6 +10,7 @@ use pv_abi::version::{
 use spin::Once;
 
 use crate::mm::guest;
+use crate::privilege::{self, Action};
 
 use super::{Caller, Outcome};
 
@@ -37,7 +38,7 @@ fn field<const N: usize>(text: &str) -> [u8; N] {
 
 /// What an unprivileged domain does not get to know.
 fn privileged<'t>(caller: &Caller<'_>, text: &'t str) -> &'t str {
-    if caller.domain.is_control { text } else { "<denied>" }
+    if privilege::may(caller.domain, Action::ReadBuild).is_ok() { text } else { "<denied>" }
 }
 
 /// `HYPERVISOR_xen_version(op, address)`.
@@ -99,13 +100,16 @@ fn describe(caller: &Caller<'_>, args: &[u64; 5]) -> Result<i64, Errno> {
         }
         // The granule of stage 2.
         Op::Pagesize => return Ok(4096),
-        Op::GuestHandle => guest::write(caller, address, &[0u8; 16])?,
+        Op::GuestHandle => {
+            let handle = *caller.domain.handle.lock();
+            guest::write(caller, address, &handle)?;
+        }
         Op::Commandline => {
             let line = COMMAND_LINE.get().map_or("", |line| line);
             guest::write::<Commandline>(caller, address, &field(privileged(caller, line)))?;
         }
         // The image carries no build-id note.
-        Op::BuildId => return Err(if caller.domain.is_control { Errno::ENODATA } else { Errno::EPERM }),
+        Op::BuildId => return privilege::may(caller.domain, Action::ReadBuild).and(Err(Errno::ENODATA)),
     }
     Ok(0)
 }

@@ -1,4 +1,4 @@
-//! Frames that only the holder has: dirty when they come from the allocator, cleared before a guest gets them.
+//! Frames that only the holder has: cleared, if they are not already, before a guest gets them.
 //!
 //! ```text
 //! allocate ──▶ Block ── clear ──▶ ClearBlock ── give_to ──▶ Ram of a domain
@@ -13,30 +13,33 @@ use core::mem::ManuallyDrop;
 use pv_abi::domid::DomId;
 use stage2::{Mfn, Pages};
 
+use super::dirt::Dirt;
 use super::frame_table::{Frame, Kind, State};
 use super::memory;
 use crate::arch;
 
-/// 2^order frames in a row, naturally aligned, of unknown content, that nobody else refers to.
+/// 2^order frames in a row, naturally aligned, that nobody else refers to. Outside `dirt` they are zeros in RAM: whoever
+/// writes to them consumes the block.
 #[derive(Debug)]
 #[must_use = "dropping a block frees it"]
 pub struct Block {
     mfn: Mfn,
     order: u32,
+    dirt: Dirt,
 }
 
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
-        memory().release(self.mfn, self.order);
+        memory().release(self.mfn, self.order, self.dirt);
     }
 }
 
 impl Block {
     /// Only for the allocator: the frames are off the free lists and the first one's word says `Hypervisor`.
     #[inline]
-    pub(super) fn new(mfn: Mfn, order: u32) -> Self {
-        Self { mfn, order }
+    pub(super) fn new(mfn: Mfn, order: u32, dirt: Dirt) -> Self {
+        Self { mfn, order, dirt }
     }
 
     /// The first frame.
@@ -51,14 +54,35 @@ impl Block {
         Pages::new(1 << self.order)
     }
 
-    /// Overwrites everything with zeros, in RAM and not only in caches: a guest decides for itself whether it looks
+    /// Overwrites what is not clear with zeros, in RAM and not only in caches: a guest decides for itself whether it looks
     /// through the caches, and starts with them off. What RAM still holds is of whoever had the frames before, and a
     /// dirty line, written back later, would undo what the guest wrote past the caches (DDI 0487 B2.8, D7.5.9).
     #[inline]
-    pub fn clear(self) -> ClearBlock {
-        // SAFETY: the frames are RAM, and as `Block` is their only holder no Rust reference covers them.
-        unsafe { arch::phys::clear_pages_to_ram(self.mfn, self.pages()) };
+    pub fn clear(mut self) -> ClearBlock {
+        if !self.dirt.is_empty() {
+            self.clear_first(self.dirt.len());
+        }
         ClearBlock(self)
+    }
+
+    /// The same, 2 MiB at a time, asking in between whether to stop. Then the block comes back: given back and taken anew,
+    /// it is as clear as this call has left it.
+    pub fn clear_unless(mut self, stop: impl Fn() -> bool) -> Result<ClearBlock, Block> {
+        const PIECE: u32 = 512;
+        while self.dirt.len() > PIECE {
+            self.clear_first(PIECE);
+            if stop() {
+                return Err(self);
+            }
+        }
+        Ok(self.clear())
+    }
+
+    fn clear_first(&mut self, count: u32) {
+        let first = self.mfn.wrapping_add(Pages::new(self.dirt.from().into()));
+        // SAFETY: the frames are RAM, and as `Block` is their only holder no Rust reference covers them.
+        unsafe { arch::phys::clear_pages_to_ram(first, Pages::new(count.into())) };
+        self.dirt = self.dirt.without_first(count);
     }
 
     /// Makes the frames stage-2 tables, full of zeros: the walker looks through the caches.
@@ -75,7 +99,7 @@ impl Block {
         if let Some(interior) = frames.and_then(|frames| frames.get(1..)) {
             Frame::set_all(interior, State::NONE);
         }
-        Block::new(mfn, order)
+        Block::new(mfn, order, Dirt::all(order))
     }
 
     /// Makes the frames the memory of `owner`, whose account was charged, as they are. Only for the domain that is made
@@ -85,7 +109,22 @@ impl Block {
         ClearBlock(self).become_each(State::new(Kind::Ram, owner, 0))
     }
 
-    /// Keeps the frames for EL2, for good. Their content is unknown.
+    /// Frames that [`into_hypervisor`](Self::into_hypervisor) kept, or a part of them, to be freed.
+    ///
+    /// # Safety
+    /// They are that, naturally aligned, and nobody uses them any more.
+    pub unsafe fn from_hypervisor(mfn: Mfn, order: u32) -> Self {
+        for (frame, page) in memory().frames(mfn, Pages::new(1 << order)).into_iter().flatten().zip(0u64..) {
+            frame.set_state(if page == 0 {
+                State::new(Kind::Hypervisor, DomId::DOM0, order)
+            } else {
+                State::NONE
+            });
+        }
+        Self::new(mfn, order, Dirt::all(order))
+    }
+
+    /// Keeps the frames for EL2. Their content is unknown.
     pub fn into_hypervisor(self) -> Mfn {
         ManuallyDrop::new(self).mfn
     }

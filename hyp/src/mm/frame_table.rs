@@ -3,6 +3,8 @@
 //! ```text
 //! state   63      32 31     16 15    8 7     0        links, each the number of a frame
 //!        [  count   |  owner  | kind  | order ]       [ next : 32 | previous : 32 ]
+//! free    63    40 39       16 15    8 7     0
+//!        [ dirt to | dirt from | Free  | order ]       see `dirt`
 //!
 //!            allocate                     assign to a domain
 //!   Free ───────────────▶ Hypervisor ───────────────────────────▶ Ram     count = 1: the domain's possession
@@ -21,6 +23,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use arrayvec::ArrayVec;
 use pv_abi::domid::DomId;
 use stage2::{Gfn, Mfn, Pages};
+
+use super::dirt::Dirt;
 
 /// Banks of RAM at most; firmware tables in the field have up to a dozen.
 pub const MAX_BANKS: usize = 32;
@@ -67,11 +71,24 @@ impl State {
 
     /// The word of a free block's first frame.
     #[inline]
-    pub const fn free(order: u32) -> Self {
-        Self((Kind::Free as u64) << 8 | order as u64 & 0xff)
+    pub const fn free(order: u32, dirt: Dirt) -> Self {
+        let dirt = (dirt.to() as u64) << 40 | (dirt.from() as u64) << 16;
+        Self(dirt | (Kind::Free as u64) << 8 | order as u64 & 0xff)
     }
 
-    /// References.
+    /// Whether a free block of this order begins here.
+    #[inline]
+    pub const fn is_free_block(self, order: u32) -> bool {
+        self.0 & 0xffff == Self::free(order, Dirt::NONE).0
+    }
+
+    /// Which part of a free block may hold something.
+    #[inline]
+    pub const fn dirt(self) -> Dirt {
+        Dirt::new((self.0 >> 16) as u32 & 0xff_ffff, (self.0 >> 40) as u32)
+    }
+
+    /// References; of no meaning for `Free`.
     #[inline]
     pub const fn count(self) -> u32 {
         (self.0 >> 32) as u32
@@ -149,15 +166,16 @@ impl Frame {
         self.state.store(state.0, Ordering::Release);
     }
 
-    /// Whether all frames of a block have exactly this word. Looks at each without a branch of its own.
+    /// Whether the domain is the only one with a reference to each frame of a block of its memory, whose word is then `state`:
+    /// a count is never 0 there, so it is 1 if it has no other bit. Two instructions a frame.
     #[inline]
-    pub(super) fn all_are(frames: &[Self], state: State) -> bool {
-        let differ = |bits, frame: &Self| bits | (frame.state.load(Ordering::Relaxed) ^ state.0);
+    pub(super) fn all_are_held_once(frames: &[Self], state: State) -> bool {
+        let either = |bits, frame: &Self| bits | frame.state.load(Ordering::Relaxed);
         let (eights, rest) = frames.as_chunks::<8>();
-        let differing =
-            eights.iter().fold(rest.iter().fold(0, differ), |bits, eight| eight.iter().fold(bits, differ));
+        let bits =
+            eights.iter().fold(rest.iter().fold(0, either), |bits, eight| eight.iter().fold(bits, either));
         fence(Ordering::Acquire);
-        differing == 0
+        bits == state.0
     }
 
     /// [`set_state`](Self::set_state) of many.
@@ -353,10 +371,12 @@ mod tests {
                 (kind, DomId::new(0x7fef), 18, 1)
             );
         }
-        assert_eq!(
-            (State::free(9).kind(), State::free(9).order(), State::free(9).count()),
-            (Kind::Free, 9, 0)
-        );
+        for dirt in [Dirt::NONE, Dirt::all(18), Dirt::new((1 << 18) - 1, 1 << 18)] {
+            let state = State::free(18, dirt);
+            assert_eq!((state.kind(), state.order(), state.dirt()), (Kind::Free, 18, dirt));
+            assert!(state.is_free_block(18) && !state.is_free_block(17));
+        }
+        assert!(!State::NONE.is_free_block(0));
         assert_eq!(State::NONE.kind(), Kind::None);
     }
 

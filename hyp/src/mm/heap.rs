@@ -1,24 +1,39 @@
 //! EL2's own heap: `buddy_system_allocator` over frames, which it takes two MiB at a time when it needs more.
 //!
-//! It never gives frames back: what EL2 allocates per domain is small, and a domain's pages come from the frame
-//! allocator. Lock order: the heap is a leaf but for the frame allocator, which allocates nothing.
+//! It gives them back when two MiB in a row and half as much besides are unused, so that a host whose domains are gone has
+//! as much free memory as before them. Lock order: the heap is a leaf but for the frame allocator, which allocates nothing.
 
+use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sync::TicketMutex;
 use buddy_system_allocator::Heap as Buddies;
+use pv_abi::errno::Errno;
 use stage2::{BlockSize, Pages};
 
+use super::block::Block;
 use super::memory;
 use crate::arch;
 
 /// Blocks of up to 2^(ORDER-1) bytes.
 const ORDER: usize = 32;
+/// Bytes that [`ensure`] leaves. A vCPU needs some hundred at most: three deadlines and a place in a run queue.
+const RESERVE: usize = 1 << 20;
+
+const STEP_ORDER: u32 = BlockSize::Block2M.order();
+/// What is taken and given back at once.
+const STEP: usize = BlockSize::Block2M.bytes() as usize;
+/// Unused bytes from which on a step is given back: what [`ensure`] then still finds is more than any call of the toolstack
+/// asks for, or it would be taken again at once.
+const TOO_MUCH: usize = STEP + RESERVE + RESERVE / 4;
 
 /// The heap.
 pub struct Heap {
     buddies: TicketMutex<Buddies<ORDER>>,
+    /// Bytes that were given back: to the inner heap they are allocated for ever. Under the lock.
+    given_back: AtomicUsize,
 }
 
 impl Default for Heap {
@@ -30,7 +45,7 @@ impl Default for Heap {
 impl Heap {
     /// Without memory: it takes some at the first allocation, which must come after `mm::init`.
     pub const fn new() -> Self {
-        Self { buddies: TicketMutex::new(Buddies::new()) }
+        Self { buddies: TicketMutex::new(Buddies::new()), given_back: AtomicUsize::new(0) }
     }
 
     /// Takes frames for at least `layout`. Returns whether there were any.
@@ -38,8 +53,7 @@ impl Heap {
         // A buddy heap rounds sizes up to a power of two.
         let bytes = layout.size().max(layout.align()).checked_next_power_of_two().unwrap_or(usize::MAX);
         let needed = Pages::covering_bytes(bytes as u64).get().max(1).ilog2();
-        let Some(block) =
-            memory().allocate(needed.max(BlockSize::Block2M.order())).or_else(|| memory().allocate(needed))
+        let Some(block) = memory().allocate(needed.max(STEP_ORDER)).or_else(|| memory().allocate(needed))
         else {
             return false;
         };
@@ -52,6 +66,70 @@ impl Heap {
         unsafe { buddies.add_to_heap(start, start + bytes) };
         true
     }
+
+    /// Gives a step back, if one is unused as a whole and others would still be left enough.
+    fn shrink(&self, buddies: &mut Buddies<ORDER>) {
+        if buddies.stats_total_bytes() - buddies.stats_alloc_actual() < TOO_MUCH {
+            return;
+        }
+        let whole = Layout::from_size_align(STEP, STEP).ok().and_then(|layout| buddies.alloc(layout).ok());
+        if let Some(mfn) = whole.and_then(arch::phys::frame_of_storage) {
+            // SAFETY: the frames came from `grow`, naturally aligned; the inner heap gave them out just now, and nobody
+            // uses them.
+            drop(unsafe { Block::from_hypervisor(mfn, STEP_ORDER) });
+            self.given_back.fetch_add(STEP, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes in use, and bytes there are.
+    fn usage(&self) -> (usize, usize) {
+        let buddies = self.buddies.lock();
+        let given_back = self.given_back.load(Ordering::Relaxed);
+        (buddies.stats_alloc_actual() - given_back, buddies.stats_total_bytes() - given_back)
+    }
+
+    /// Whether `bytes` more can be had and the reserve is left; takes frames for that.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let needed = bytes.checked_next_power_of_two().unwrap_or(usize::MAX).saturating_add(RESERVE);
+        let mut buddies = self.buddies.lock();
+        buddies.stats_total_bytes() - buddies.stats_alloc_actual() >= needed
+            || Layout::from_size_align(needed, 1).is_ok_and(|layout| Self::grow(&mut buddies, layout))
+    }
+}
+
+/// Bytes in use, and bytes there are.
+pub fn usage() -> (usize, usize) {
+    #[cfg(target_os = "none")]
+    let usage = HEAP.usage();
+    #[cfg(not(target_os = "none"))]
+    let usage = Heap::new().usage();
+    usage
+}
+
+/// Says whether `bytes` can be allocated with the reserve left for what cannot fail. `ENOMEM` if not.
+pub fn ensure(bytes: usize) -> Result<(), Errno> {
+    #[cfg(target_os = "none")]
+    let has_room = HEAP.has_room(bytes);
+    #[cfg(not(target_os = "none"))]
+    let has_room = !machine_is_full().load(core::sync::atomic::Ordering::Relaxed) || bytes == 0;
+    if has_room { Ok(()) } else { Err(Errno::ENOMEM) }
+}
+
+/// Makes room for `more` elements, as [`ensure`] allows. `ENOMEM`.
+pub fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<(), Errno> {
+    if list.capacity() - list.len() >= more {
+        return Ok(());
+    }
+    // A vector grows to twice its size at least.
+    let elements = (list.len().saturating_add(more)).max(list.capacity().saturating_mul(2));
+    ensure(elements.saturating_mul(size_of::<T>()))?;
+    list.try_reserve(more).map_err(|_| Errno::ENOMEM)
+}
+
+#[cfg(not(target_os = "none"))]
+arch::machine_static! {
+    /// Whether a test says that there is no memory left for [`ensure`].
+    pub machine_is_full: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false)
 }
 
 // SAFETY: `alloc` returns memory that the inner heap handed out for this layout, or null; blocks do not overlap, and
@@ -68,8 +146,10 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         if let Some(pointer) = NonNull::new(pointer) {
+            let mut buddies = self.buddies.lock();
             // SAFETY: by the caller's contract `alloc` returned the pointer for this layout.
-            unsafe { self.buddies.lock().dealloc(pointer, layout) };
+            unsafe { buddies.dealloc(pointer, layout) };
+            self.shrink(&mut buddies);
         }
     }
 }
@@ -103,6 +183,48 @@ mod tests {
             unsafe { heap.dealloc(again, layout) };
         }
         assert_eq!(free.get() - memory().free_count().get(), 512, "freed memory was not used again");
+    }
+
+    #[test]
+    fn what_may_fail_leaves_a_reserve_for_what_may_not() {
+        testing::machine(4);
+        let heap = Heap::new();
+        assert!(heap.has_room(4096));
+        let page = Layout::from_size_align(4096, 8).unwrap();
+        let mut taken = 0;
+        while heap.has_room(4096) {
+            // SAFETY: a layout of non-zero size.
+            assert!(!unsafe { heap.alloc(page) }.is_null());
+            taken += 4096;
+        }
+        assert!(taken <= (4 << 20) - RESERVE);
+        for _ in 0..RESERVE / 4096 - 1 {
+            // SAFETY: a layout of non-zero size.
+            assert!(!unsafe { heap.alloc(page) }.is_null());
+        }
+    }
+
+    #[test]
+    fn frames_that_nobody_uses_any_more_are_given_back() {
+        testing::machine(32);
+        let heap = Heap::new();
+        let layout = Layout::from_size_align(64 << 10, 64).unwrap();
+        // SAFETY: a layout of non-zero size.
+        let first = unsafe { heap.alloc(layout) };
+        let (free, usage) = (memory().free_count(), heap.usage());
+        for _ in 0..3 {
+            // SAFETY: as above.
+            let more: Vec<_> = (0..100).map(|_| unsafe { heap.alloc(layout) }).collect();
+            assert!(memory().free_count() < free && heap.usage().0 > usage.0);
+            for pointer in more {
+                // SAFETY: as allocated above.
+                unsafe { heap.dealloc(pointer, layout) };
+            }
+            assert_eq!((memory().free_count(), heap.usage()), (free, usage));
+        }
+        // SAFETY: as allocated above.
+        unsafe { heap.dealloc(first, layout) };
+        assert_eq!(memory().free_count(), free, "one step stays");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use pv_abi::domid::DomId;
 use pv_abi::errno::Errno;
 use stage2::{Mfn, PAGE_SHIFT, PAGE_SIZE, Pa, Pages};
 
+use super::dirt::Dirt;
 use super::frame_table::{Frame, Kind, State};
 use super::memory;
 use crate::p2m::CopyGuard;
@@ -42,11 +43,12 @@ impl Drop for PageRef {
 #[inline(never)]
 fn last_put(mfn: Mfn, frame: &Frame, before: State) {
     frame.set_state(State::new(Kind::Hypervisor, DomId::DOM0, 0));
-    memory().release(mfn, 0);
+    memory().release(mfn, 0, Dirt::all(0));
     if before.kind() == Kind::Ram
         && let Some(owner) = domain::find(before.owner())
     {
         owner.pages.refund(Pages::ONE);
+        domain::life::page_returned(&owner);
     }
 }
 

@@ -49,6 +49,11 @@ pub struct Guest {
 /// A domain that may have `maximum` pages and has none. Domain 0 is the control domain and mapped 1:1. It is not in
 /// the list of domains, which threads share.
 pub fn guest(id: u16, maximum: u64) -> Guest {
+    guest_with(id, maximum, |_| {})
+}
+
+/// The same with something changed before anybody can see it.
+pub fn guest_with(id: u16, maximum: u64, change: impl FnOnce(&mut Domain)) -> Guest {
     let config = DomainConfig {
         id: DomId::new(id),
         is_control: id == 0,
@@ -57,7 +62,9 @@ pub fn guest(id: u16, maximum: u64) -> Guest {
         max_event_ports: 64,
     };
     let vgic = VirtualGic::new(Frames::V2 { distributor: Ipa::new(0x0300_1000) }, &[0], 32).unwrap();
-    let domain = Arc::new(Domain::new(&config, p2m(config.id, config.is_direct_mapped), vgic));
+    let mut domain = Domain::new(&config, p2m(config.id, config.is_direct_mapped), vgic);
+    change(&mut domain);
+    let domain = Arc::new(domain);
     domain.pages.set_maximum(Pages::new(maximum));
     let vcpu = Arc::new(Vcpu::new(&domain, VcpuId::new(0), arch::VcpuState));
     domain.set_vcpus(Box::new([vcpu.clone()]));

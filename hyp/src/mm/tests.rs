@@ -1,6 +1,6 @@
 //! The allocator against a model, banks with holes, and copies from and to guests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use pv_abi::domid::DomId;
@@ -101,9 +101,45 @@ fn reserved_memory_can_be_released_once() {
 fn a_frame_freed_twice_is_found_out() {
     machine(8);
     let block = memory().allocate(0).unwrap();
-    let twice = Block::new(block.mfn(), 0);
+    let twice = Block::new(block.mfn(), 0, dirt::Dirt::NONE);
     drop(block);
     assert!(std::panic::catch_unwind(move || drop(twice)).is_err());
+}
+
+#[test]
+fn an_idle_machine_has_a_quarter_of_its_memory_clear_and_takes_from_that_first() {
+    machine(64);
+    let quarter = memory().total().get() / 4;
+    while memory().clear_ahead() {}
+    assert!((quarter..quarter + 4).contains(&memory().clear_count().get()));
+    // A superpage, pages one by one, pages together: all from what is clear.
+    let superpage = memory().allocate(9).unwrap();
+    let page = memory().allocate(0).unwrap();
+    let mut singles = ArrayVec::<Block, 32>::new();
+    memory().allocate_singles(&account::PageAccount::new(), Place::Any, 32, &mut singles);
+    assert!(memory().clear_count().get() <= quarter + 4 - 512 - 33);
+    drop((superpage, page, singles));
+    assert!(memory().clear_count().get() >= quarter, "nobody wrote to them");
+    // A page given back does not make the memory around it count as used.
+    let owner = DomId::new(7);
+    let mfn = memory().allocate(0).unwrap().clear().give_to(owner);
+    memory().give_up(mfn, 0, owner);
+    assert!(memory().clear_count().get() > quarter - 512);
+}
+
+#[test]
+fn clearing_that_was_interrupted_goes_on_where_it_stopped() {
+    machine(64);
+    let mut calls = 0;
+    let block = loop {
+        calls += 1;
+        // An interrupt is pending at each look.
+        match memory().allocate(13).unwrap().clear_unless(|| true) {
+            Ok(block) => break block,
+            Err(unfinished) => drop(unfinished),
+        }
+    };
+    assert_eq!((block.pages().get(), calls), (1 << 13, 16));
 }
 
 #[test]
@@ -128,10 +164,16 @@ fn cleared_means_cleared() {
 
 #[derive(Clone, Debug)]
 enum Step {
+    /// A domain gets a block and writes to it.
     Allocate(u32),
     AllocateBelow(u32, u64),
     AllocateAt(u64, u32),
+    Singles(usize, Place),
+    /// A block that nobody got, after all; cleared or as it came.
+    Return(u32, bool),
     Free(usize),
+    /// A CPU is idle for so many steps.
+    Idle(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -139,59 +181,132 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u32..=10).prop_map(Step::Allocate),
         1 => ((0u32..=6), 0u64..2048).prop_map(|(order, limit)| Step::AllocateBelow(order, limit)),
         1 => ((0u64..2048), 0u32..=6).prop_map(|(frame, order)| Step::AllocateAt(frame >> order << order, order)),
+        1 => (1usize..=32, any::<bool>(), 0u64..2048).prop_map(|(count, at, frame)| {
+            let place = if at { Place::At(RAM.mfn().wrapping_add(Pages::new(frame))) } else { Place::InBlock(frame as usize % 512) };
+            Step::Singles(count, place)
+        }),
+        1 => (1usize..=32).prop_map(|count| Step::Singles(count, Place::Any)),
+        1 => (0u32..=10, any::<bool>()).prop_map(|(order, clear)| Step::Return(order, clear)),
         5 => any::<usize>().prop_map(Step::Free),
+        2 => (0usize..200).prop_map(Step::Idle),
     ]
 }
 
+/// What a domain leaves in its pages.
+const SECRET: u64 = 0x5ec7_e75e_c7e7_5ec7;
+
+fn word(mfn: u64) -> u64 {
+    // SAFETY: the fake machine's memory is used by nobody.
+    unsafe { arch::phys::load_u64(Mfn::new(mfn).pa()) }
+}
+
+/// Frames of free blocks that are clear by their words.
+fn clear_frames() -> u64 {
+    let mut clear = 0;
+    for (start, pages) in memory().banks() {
+        let mut mfn = start.raw();
+        while mfn < start.raw() + pages.get() {
+            let state = memory().frame(Mfn::new(mfn)).unwrap().state();
+            let size = if state.kind() == Kind::Free { 1 << state.order() } else { 1 };
+            if state.kind() == Kind::Free {
+                clear += size - u64::from(state.dirt().len());
+            }
+            mfn += size;
+        }
+    }
+    clear
+}
+
 proptest! {
-    /// No frame is handed out twice, the count of free frames is exact, and freed blocks join to what they were.
+    /// No frame is handed out twice or with what another left there, the counts of free and of clear frames are exact,
+    /// and freed blocks join to what they were.
     #[test]
     fn the_allocator_is_exact(steps in proptest::collection::vec(step(), 1..200)) {
         // A thread runs many cases; the machine stays, as all blocks are back at the end of each.
         machine(8);
         let start = RAM.mfn();
+        let owner = DomId::new(7);
         let whole = memory().free_count().get();
         let largest = memory().largest_free_order();
-        let mut blocks: Vec<Block> = Vec::new();
-        let mut owned: BTreeMap<u64, u64> = BTreeMap::new();
+        // By first frame, the order; and where secrets were left, ever.
+        let mut owned: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut secrets: BTreeSet<u64> = BTreeSet::new();
         for step in steps {
-            let block = match step {
-                Step::Allocate(order) => memory().allocate(order),
+            let mut blocks = Vec::new();
+            match step {
+                Step::Allocate(order) => blocks.extend(memory().allocate(order)),
                 Step::AllocateBelow(order, limit) => {
                     let limit = start.wrapping_add(Pages::new(limit));
                     let block = memory().allocate_below(order, limit.pa());
                     if let Some(block) = &block {
                         prop_assert!(block.mfn().raw() + block.pages().get() <= limit.raw());
                     }
-                    block
+                    blocks.extend(block);
                 }
                 Step::AllocateAt(frame, order) => {
                     let wanted = start.wrapping_add(Pages::new(frame));
                     let block = memory().allocate_at(wanted, order);
                     prop_assert!(block.as_ref().is_none_or(|block| block.mfn() == wanted));
-                    block
+                    blocks.extend(block);
                 }
-                Step::Free(index) => {
-                    if !blocks.is_empty() {
-                        let block = blocks.swap_remove(index % blocks.len());
-                        owned.remove(&block.mfn().raw());
+                Step::Singles(count, place) => {
+                    let mut singles = ArrayVec::<Block, 32>::new();
+                    let free = memory().available().get();
+                    memory().allocate_singles(&account::PageAccount::new(), place, count, &mut singles);
+                    if let Place::Any = place {
+                        prop_assert_eq!(singles.len() as u64, free.min(count as u64));
                     }
-                    None
+                    // At its place or anywhere: some, if there are any.
+                    prop_assert_eq!(singles.is_empty(), free == 0);
+                    blocks.extend(singles);
                 }
-            };
-            if let Some(block) = block {
+                Step::Return(order, clear) => match memory().allocate(order) {
+                    Some(block) if clear => drop(block.clear()),
+                    block => drop(block),
+                },
+                Step::Free(index) => {
+                    if let Some(&mfn) = owned.keys().nth(index % owned.len().max(1)) {
+                        let order = owned.remove(&mfn).unwrap();
+                        let freed = memory().give_up(Mfn::new(mfn), order, owner);
+                        prop_assert_eq!(freed, Pages::new(1 << order));
+                    }
+                }
+                Step::Idle(steps) => {
+                    let before = memory().clear_count();
+                    let worked = (0..steps).filter(|_| memory().clear_ahead()).count();
+                    prop_assert_eq!(worked > 0, memory().clear_count() > before);
+                }
+            }
+            for block in blocks {
+                let order = block.pages().get().ilog2();
                 let (first, count) = (block.mfn().raw(), block.pages().get());
                 prop_assert_eq!(first % count, 0, "not naturally aligned");
                 let before = owned.range(..first + count).next_back();
-                prop_assert!(before.is_none_or(|(start, len)| start + len <= first), "handed out twice");
-                owned.insert(first, count);
-                blocks.push(block);
+                prop_assert!(before.is_none_or(|(start, order)| start + (1 << order) <= first), "handed out twice");
+                owned.insert(first, order);
+                block.clear().give_to(owner);
+                for &mfn in secrets.range(first..first + count) {
+                    prop_assert_eq!(word(mfn), 0, "frame {} has its former content", mfn);
+                }
+                for mfn in [first, first + count / 2, first + count - 1] {
+                    // SAFETY: the fake machine's memory is used by nobody.
+                    unsafe { arch::phys::store_u64(Mfn::new(mfn).pa(), SECRET) };
+                    secrets.insert(mfn);
+                }
             }
-            let used: u64 = owned.values().sum();
+            let used: u64 = owned.values().map(|order| 1 << order).sum();
             prop_assert_eq!(memory().free_count().get(), whole - used);
+            prop_assert_eq!(memory().clear_count().get(), clear_frames());
         }
-        blocks.clear();
+        for (mfn, order) in owned {
+            memory().give_up(Mfn::new(mfn), order, owner);
+        }
         prop_assert_eq!(memory().free_count().get(), whole);
+        // Once all is clear, all joins.
+        let all: Vec<_> = (0..=11).rev().flat_map(|order| core::iter::from_fn(move || memory().allocate(order))).collect();
+        let all: Vec<_> = all.into_iter().map(Block::clear).collect();
+        drop(all);
+        prop_assert_eq!(memory().clear_count().get(), whole);
         prop_assert_eq!(memory().largest_free_order(), largest, "freed blocks did not join");
     }
 
@@ -359,18 +474,28 @@ fn an_account_keeps_its_maximum() {
 #[test]
 fn a_claim_keeps_others_out_until_it_is_used_or_given_up() {
     machine(8);
-    let free = memory().free_count();
+    let free = memory().available();
+    assert_eq!(
+        free,
+        memory().free_count().saturating_sub(Pages::new(8 << 8 >> 9)),
+        "some is left to EL2's tables"
+    );
     let [claimer, other] = [account::PageAccount::new(), account::PageAccount::new()];
     claimer.set_maximum(free);
     other.set_maximum(free);
     assert_eq!(claimer.claim(free.saturating_add(Pages::ONE)), Err(Errno::EINVAL), "more than it may have");
     claimer.claim(free).unwrap();
     assert_eq!(claimer.claim(Pages::ONE), Err(Errno::EINVAL), "it has a claim");
-    assert_eq!(other.charge(Pages::ONE), Err(Errno::ENOMEM));
+    assert!(memory().allocate_for(&other, 0, None).is_none());
     assert_eq!(other.claim(Pages::ONE), Err(Errno::ENOMEM));
-    claimer.charge(Pages::new(100)).unwrap();
-    assert_eq!(claimer.claimed(), free.saturating_sub(Pages::new(100)));
+    let own = [
+        memory().allocate_for(&claimer, 6, None).unwrap(),
+        memory().allocate_for(&claimer, 5, None).unwrap(),
+    ];
+    assert_eq!(claimer.claimed(), free.saturating_sub(Pages::new(96)));
+    assert!(memory().allocate(0).is_some(), "EL2's own is not subject to claims");
+    drop(own);
     claimer.claim(Pages::ZERO).unwrap();
     assert_eq!((claimer.claimed(), memory().claimed()), (Pages::ZERO, Pages::ZERO));
-    other.charge(Pages::ONE).unwrap();
+    assert!(memory().allocate_for(&other, 0, None).is_some());
 }

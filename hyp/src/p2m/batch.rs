@@ -1,9 +1,11 @@
 //! A batch of changes to one p2m, and where what it unmapped goes once the TLBs are clean.
 
+use core::sync::atomic::Ordering;
+
 use arrayvec::ArrayVec;
 use pv_abi::errno::Errno;
 use stage2::{
-    Access, Attributes, BlockSize, Edit, Error, Flushed, Gfn, Leaf, MemoryType, Mfn, PageType, Pages,
+    Access, Attributes, BlockSize, Edit, Error, Flushed, Gfn, Leaf, MemoryType, Mfn, PageType, Pages, Place,
     Unflushed,
 };
 
@@ -29,8 +31,8 @@ enum Ram {
 
 /// Changes under the p2m's write lock. See [`P2m::edit`].
 pub struct Batch<'a> {
-    p2m: &'a P2m,
-    edit: Edit<'a, TablePool, Stage2Tlb>,
+    pub(super) p2m: &'a P2m,
+    pub(super) edit: Edit<'a, TablePool, Stage2Tlb>,
     highest: &'a mut Gfn,
     waiting: &'a mut Waiting,
 }
@@ -50,10 +52,15 @@ impl Waiting {
     }
 
     /// Lets everything go: the batch is finished.
+    ///
+    /// The pages on demand were `before` and are `after`.
     #[inline]
-    pub(super) fn release(&self, p2m: &P2m, _flushed: &Flushed) {
-        if self.given != NO_LINK {
-            p2m.account.refund(memory().give_up_list(self.given, p2m.owner));
+    pub(super) fn release(&self, p2m: &P2m, before: u64, after: u64, _flushed: &Flushed) {
+        let account = &*p2m.account;
+        if account.has_target() && (self.given != NO_LINK || before != after) {
+            account.settle(after, memory().give_up_list(self.given, p2m.owner, true));
+        } else if self.given != NO_LINK {
+            account.refund(memory().give_up_list(self.given, p2m.owner, false));
         }
         for leaf in &self.references {
             end_references(leaf);
@@ -134,6 +141,11 @@ impl<'a> Batch<'a> {
         self.edit.lookup(gfn)
     }
 
+    /// Where the frame of a page for `gfn` should lie. See [`Edit::place`].
+    pub fn place(&mut self, gfn: Gfn) -> Place {
+        self.edit.place(gfn)
+    }
+
     // ---- the domain's own memory ----
 
     /// Gives the domain cleared memory at `gfn`, in place of what was there. The account was charged; when this
@@ -157,10 +169,10 @@ impl<'a> Batch<'a> {
     }
 
     /// The domain gives up its memory at one guest frame; a direct-mapped domain only unmaps it. `EINVAL` where
-    /// nothing is, or a device; `ENXIO` where another's page is.
+    /// nothing is, or a device; `ENXIO` where another's page is. What is on demand costs nothing to give.
     #[inline]
     pub fn give_page(&mut self, gfn: Gfn) -> Result<(), Errno> {
-        let Some(leaf) = self.edit.lookup(gfn) else { return Err(Errno::EINVAL) };
+        let Some(leaf) = self.edit.lookup(gfn) else { return self.give_on_demand(gfn, Pages::ONE) };
         match leaf.page_type() {
             PageType::Ram | PageType::RamRo | PageType::SharedXen => {
                 self.unmap_page(gfn, &leaf, self.ram_given())
@@ -176,6 +188,13 @@ impl<'a> Batch<'a> {
         let end = gfn.checked_add(pages).ok_or(Errno::EINVAL)?;
         let mut at = gfn;
         while at < end {
+            if let Some(size) = self.edit.on_demand(at).filter(|&size| size != BlockSize::Page4K) {
+                let entry_end = Gfn::new(((at.raw() >> size.order()) + 1) << size.order());
+                let part_end = end.min(entry_end);
+                self.give_on_demand(at, part_end.checked_offset_from(at).unwrap_or(Pages::ONE))?;
+                at = part_end;
+                continue;
+            }
             match self.edit.lookup(at) {
                 Some(leaf) if leaf.size() != BlockSize::Page4K => {
                     let part_end = end.min(leaf.end());
@@ -189,6 +208,16 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Makes a hole of memory on demand. `EINVAL` where there is none.
+    #[inline(never)]
+    fn give_on_demand(&mut self, gfn: Gfn, pages: Pages) -> Result<(), Errno> {
+        match (self.edit.on_demand(gfn), pages) {
+            (None, _) => Err(Errno::EINVAL),
+            (Some(_), Pages::ONE) => self.edit.unmap_page(gfn).map(drop).map_err(errno),
+            (Some(_), _) => self.edit.unmap(gfn, pages, |_| {}).map_err(errno),
+        }
     }
 
     /// Gives up a part of a block, or all of it.
@@ -271,21 +300,22 @@ impl<'a> Batch<'a> {
 
     // ---- removal ----
 
-    /// Unmaps one guest frame, whatever is there; the domain's own memory stays its own. `ENOENT` where nothing is,
-    /// `EBUSY` when the batch can take no more references.
+    /// Unmaps one guest frame, whatever is there; the domain gives its own memory up, as by [`give_page`](Self::give_page).
+    /// `ENOENT` where nothing is, `EBUSY` when the batch can take no more references.
     pub fn unmap(&mut self, gfn: Gfn) -> Result<(), Errno> {
-        let leaf = self.edit.lookup(gfn).ok_or(Errno::ENOENT)?;
-        self.unmap_page(gfn, &leaf, Ram::Keep)
+        match self.edit.lookup(gfn) {
+            Some(leaf) => self.unmap_page(gfn, &leaf, self.ram_given()),
+            None => self.give_on_demand(gfn, Pages::ONE).map_err(|_| Errno::ENOENT),
+        }
     }
 
-    /// Unmaps the page that a grant put at `gfn`. `EINVAL` unless it is `mfn`, mapped by grant; `EBUSY` when the
-    /// batch can take no more references.
-    pub fn unmap_grant(&mut self, gfn: Gfn, mfn: Mfn) -> Result<(), Errno> {
+    /// Unmaps the page that a grant put at `gfn`. `EINVAL` unless it is `mfn`, mapped by grant and in that way: who could
+    /// end a writable mapping in the name of one that is not would keep the former; `EBUSY` when the batch can take no
+    /// more references.
+    pub fn unmap_grant(&mut self, gfn: Gfn, mfn: Mfn, writable: bool) -> Result<(), Errno> {
+        let page_type = if writable { PageType::GrantRw } else { PageType::GrantRo };
         match self.edit.lookup(gfn) {
-            Some(leaf)
-                if matches!(leaf.page_type(), PageType::GrantRw | PageType::GrantRo)
-                    && leaf.mfn_of(gfn) == mfn =>
-            {
+            Some(leaf) if leaf.page_type() == page_type && leaf.mfn_of(gfn) == mfn => {
                 self.unmap_page(gfn, &leaf, Ram::Keep)
             }
             _ => Err(Errno::EINVAL),
@@ -306,6 +336,9 @@ impl<'a> Batch<'a> {
 
     #[inline]
     fn map(&mut self, gfn: Gfn, mfn: Mfn, pages: Pages, attributes: Attributes) -> Result<(), Errno> {
+        if self.p2m.is_closed.load(Ordering::Relaxed) {
+            return Err(Errno::ESRCH);
+        }
         let mapped = match pages {
             Pages::ONE => self.edit.map_page(gfn, mfn, attributes),
             _ => self.edit.map(gfn, mfn, pages, attributes),
@@ -315,10 +348,15 @@ impl<'a> Batch<'a> {
             Err(Error::Mapped(_)) => self.replace(gfn, mfn, pages, attributes)?,
             Err(error) => return Err(errno(error)),
         }
+        self.raise_highest(gfn, pages);
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn raise_highest(&mut self, gfn: Gfn, pages: Pages) {
         if let Some(last) = gfn.checked_add(pages.saturating_sub(Pages::ONE)) {
             *self.highest = last.max(*self.highest);
         }
-        Ok(())
     }
 
     /// Maps where something is mapped. Break-before-make is the edit's business: it invalidates in between.
@@ -326,7 +364,12 @@ impl<'a> Batch<'a> {
     fn replace(&mut self, gfn: Gfn, mfn: Mfn, pages: Pages, attributes: Attributes) -> Result<(), Errno> {
         for page in 0..pages.get() {
             let at = gfn.wrapping_add(Pages::new(page));
-            let Some(leaf) = self.edit.lookup(at) else { continue };
+            let Some(leaf) = self.edit.lookup(at) else {
+                if self.is_on_demand(at) {
+                    self.give_on_demand(at, Pages::ONE)?;
+                }
+                continue;
+            };
             // A page mapped where it is already, as a direct-mapped domain's is, is no loss of the page.
             let same = leaf.mfn_of(at) == mfn.wrapping_add(Pages::new(page));
             let ram = if same { Ram::Keep } else { self.ram_given() };

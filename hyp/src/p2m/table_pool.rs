@@ -1,5 +1,10 @@
 //! Memory for stage-2 tables: frames of kind `Table`, as many as the domain's limit allows.
+//!
+//! dom0's keeps some for itself, so that its tools' coming and going mappings do not show in the machine's free memory.
 
+use alloc::vec::Vec;
+
+use pv_abi::errno::Errno;
 use stage2::{Pa, Pages, TableMemory};
 
 use crate::arch;
@@ -10,11 +15,22 @@ use crate::mm::{block::Block, memory};
 pub(super) struct TablePool {
     used: Pages,
     limit: Pages,
+    /// Single pages that wait here for their next use, up to the capacity.
+    kept: Vec<Block>,
 }
 
 impl TablePool {
     pub(super) const fn new(limit: Pages) -> Self {
-        Self { used: Pages::ZERO, limit }
+        Self { used: Pages::ZERO, limit, kept: Vec::new() }
+    }
+
+    /// Keeps so many single pages for this domain alone. `ENOMEM` where there are not as many.
+    pub(super) fn keep(&mut self, pages: usize) -> Result<(), Errno> {
+        self.kept.try_reserve_exact(pages).map_err(|_| Errno::ENOMEM)?;
+        for _ in 0..pages {
+            self.kept.push(memory().allocate(0).ok_or(Errno::ENOMEM)?);
+        }
+        Ok(())
     }
 
     pub(super) const fn used(&self) -> Pages {
@@ -36,14 +52,18 @@ impl TableMemory for TablePool {
         if used > self.limit {
             return None;
         }
-        let table = memory().allocate(pages_log2.into())?.into_table();
+        let kept = if pages_log2 == 0 { self.kept.pop() } else { None };
+        let table = kept.or_else(|| memory().allocate(pages_log2.into()))?.into_table();
         self.used = used;
         Some(table.pa())
     }
 
     fn free(&mut self, table: Pa, pages_log2: u8) {
         self.used = self.used.saturating_sub(Pages::new(1 << pages_log2));
-        drop(Block::from_table(table.mfn(), pages_log2.into()));
+        let block = Block::from_table(table.mfn(), pages_log2.into());
+        if pages_log2 == 0 && self.kept.len() < self.kept.capacity() {
+            self.kept.push(block);
+        }
     }
 
     #[inline]

@@ -161,8 +161,8 @@ fn what_is_replaced_goes_its_way() {
     assert!(guest.can(7, Access::Read) && !guest.can(7, Access::Write));
     assert!(guest.domain.p2m.get_ram(gfn(7)).is_err(), "what is lent cannot be lent on");
     assert!(!guest.domain.p2m.allows_execution(gfn(7)));
-    assert_eq!(guest.domain.p2m.unmap_grant(gfn(7), second), Err(Errno::EINVAL), "another page");
-    assert_eq!(guest.domain.p2m.unmap_grant(gfn(7), lent), Ok(()));
+    assert_eq!(guest.domain.p2m.unmap_grant(gfn(7), second, true), Err(Errno::EINVAL), "another page");
+    assert_eq!(guest.domain.p2m.unmap_grant(gfn(7), lent, false), Ok(()));
     other.domain.p2m.edit(|batch| batch.give_page(gfn(3))).unwrap();
     assert_eq!(other.domain.pages.current(), Pages::ZERO, "the grant's reference is gone");
 }
@@ -266,17 +266,12 @@ fn teardown_gives_everything_back_in_turns() {
     drop(shared);
     // Memory that is in no p2m.
     guest.domain.pages.charge(Pages::new(4)).unwrap();
-    memory().allocate(2).unwrap().clear().give_to(guest.domain.id);
+    guest.domain.p2m.add_unmapped(memory().allocate(2).unwrap().clear()).unwrap();
     let mut turns = 0;
     while guest.domain.p2m.teardown(&mut 100) == Progress::Preempted {
         turns += 1;
     }
     assert!(turns > 2);
-    assert_eq!(guest.domain.pages.current(), Pages::new(4));
-    let mut from = Some(Mfn::ZERO);
-    while let Some(mfn) = from {
-        from = memory().reclaim(guest.domain.id, mfn, 1000, &guest.domain.pages);
-    }
     assert_eq!(guest.domain.pages.current(), Pages::ZERO);
     drop(guest);
     assert_eq!(memory().free_count(), with_other);
@@ -316,7 +311,6 @@ proptest! {
         let theirs: Vec<Mfn> = (0..8).map(|page| owner.populate(page, 0)).collect();
         // What is mapped: the machine frame, and whether it is the domain's own.
         let mut model: BTreeMap<u64, (Mfn, bool)> = BTreeMap::new();
-        let mut kept = 0;
         for step in steps {
             match step {
                 Step::Populate(at, order) => {
@@ -348,10 +342,7 @@ proptest! {
                 Step::Unmap(at) => {
                     let result = user.domain.p2m.unmap(gfn(at));
                     prop_assert_eq!(result.is_ok(), model.contains_key(&at));
-                    // Unmapped, not given up: it stays the domain's.
-                    if model.remove(&at).is_some_and(|(_, own)| own) {
-                        kept += 1;
-                    }
+                    model.remove(&at);
                 }
                 Step::MapForeign(at, index) => {
                     let (page, _) = owner.domain.p2m.get_ram(gfn(index)).unwrap();
@@ -372,10 +363,9 @@ proptest! {
             own.sort_unstable();
             own.dedup();
             prop_assert_eq!(own.len(), count, "a frame is mapped twice");
-            prop_assert_eq!(user.domain.pages.current().get(), count as u64 + kept);
+            prop_assert_eq!(user.domain.pages.current().get(), count as u64);
         }
         while user.domain.p2m.teardown(&mut 1000) == Progress::Preempted {}
-        prop_assert_eq!(memory().reclaim(user.domain.id, Mfn::ZERO, u64::MAX, &user.domain.pages), None);
         prop_assert_eq!(user.domain.pages.current(), Pages::ZERO);
         drop(user);
         drop(owner);

@@ -15,7 +15,12 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
+use alloc::sync::Arc;
+
+use spin::Once;
+
 use super::mask::CpuMask;
+use super::share::{Allowance, Share};
 use crate::cpu::CpuId;
 use crate::time::{Nanoseconds, Ticks};
 
@@ -125,6 +130,7 @@ pub struct Entity {
     charged_until: AtomicU64,
     entered: AtomicU64,
     spent: [AtomicU64; 4],
+    share: Once<Arc<Share>>,
 }
 
 impl Entity {
@@ -143,6 +149,7 @@ impl Entity {
             charged_until: AtomicU64::new(0),
             entered: AtomicU64::new(0),
             spent: [const { AtomicU64::new(0) }; 4],
+            share: Once::new(),
         }
     }
 
@@ -228,6 +235,17 @@ impl Entity {
         changed
     }
 
+    /// Makes it one of those that run in a domain's share.
+    pub(super) fn set_share(&self, share: &Arc<Share>) {
+        self.share.call_once(|| share.clone());
+    }
+
+    /// What the cap of its domain lets it run.
+    #[inline]
+    pub(super) fn allowance(&self, now: Ticks, period: u64) -> Allowance {
+        self.share.get().map_or(Allowance::Free, |share| share.allowance(now, period))
+    }
+
     pub(super) fn vruntime(&self) -> Virtual {
         Virtual(self.vruntime.load(Relaxed))
     }
@@ -261,6 +279,9 @@ impl Entity {
         spent.store(spent.load(Relaxed).wrapping_add(ticks), Relaxed);
         if phase == Phase::Running {
             self.set_vruntime(self.vruntime().offset(self.virtual_span(ticks)));
+            if let Some(share) = self.share.get() {
+                share.spend(ticks);
+            }
         }
     }
 

@@ -74,10 +74,10 @@ impl<V: Schedulable> RunQueue<V> {
         self.idled.wrapping_add(self.idle_since.map_or(0, |since| now.get().saturating_sub(since.get())))
     }
 
-    /// Moves the floor up to the least virtual time present.
-    pub(super) fn raise_floor(&mut self) {
+    /// Moves the floor up to the virtual time of who runs, or of `first` of those who wait, whichever is less.
+    pub(super) fn raise_floor(&mut self, first: Option<usize>) {
         let current = self.current.as_ref().map(|v| v.entity().vruntime());
-        let first = self.waiting.last().map(|v| v.entity().vruntime());
+        let first = first.and_then(|index| self.get(index)).map(|v| v.entity().vruntime());
         let least = match (current, first) {
             (Some(a), Some(b)) => a.min(b),
             (Some(a), None) | (None, Some(a)) => a,

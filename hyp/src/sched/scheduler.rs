@@ -12,6 +12,8 @@
 //! Virtual time belongs to a queue: each has a floor, and a vCPU that sleeps long or changes queues comes near it.
 #![forbid(unsafe_code)]
 
+mod balance;
+
 use alloc::sync::Arc;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, fence};
@@ -21,6 +23,7 @@ use crate::sync::{TicketMutex, TicketMutexGuard};
 use super::entity::{Entity, Runstate, State};
 use super::mask::CpuMask;
 use super::queue::RunQueue;
+use super::share::{Allowance, Share};
 use crate::cpu::{CpuId, MAX_CPUS};
 use crate::time::{Nanoseconds, Ticks};
 
@@ -37,6 +40,10 @@ pub struct Decision<V> {
     pub next: Option<Arc<V>>,
     /// Ticks after which to ask again.
     pub slice: u64,
+    /// The same for a CPU that idles: then somebody who waits has used up what his domain may run.
+    pub refill: Option<u64>,
+    /// The CPU that must look, too.
+    pub kick: Kick,
     /// What is loaded here must be saved even if nobody else runs: it waits to run on another CPU.
     pub unload: bool,
 }
@@ -63,6 +70,8 @@ struct Tuning {
     balance: AtomicU64,
     /// By how much a waker must be behind to preempt.
     granularity: AtomicU64,
+    /// The period of caps.
+    period: AtomicU64,
 }
 
 /// A CPU's run queue and what others may know of it without its lock.
@@ -131,6 +140,7 @@ impl<V: Schedulable> Scheduler<V> {
                 max_slice: AtomicU64::new(0),
                 balance: AtomicU64::new(0),
                 granularity: AtomicU64::new(0),
+                period: AtomicU64::new(0),
             },
         }
     }
@@ -143,6 +153,7 @@ impl<V: Schedulable> Scheduler<V> {
         self.tuning.max_slice.store(10 * ms, Relaxed);
         self.tuning.balance.store(30 * ms, Relaxed);
         self.tuning.granularity.store(ms / 2, Relaxed);
+        self.tuning.period.store(10 * ms, Relaxed);
         self.online.store(cpus.bits(), Release);
     }
 
@@ -156,10 +167,12 @@ impl<V: Schedulable> Scheduler<V> {
         };
     }
 
-    /// Enters a vCPU that is [`State::Down`], with a weight (clamped to 1..=65535), on the least used CPU it may use.
-    pub fn add(&self, v: &Arc<V>, weight: u32, affinity: CpuMask, now: Ticks) {
+    /// Enters a vCPU that is [`State::Down`], with its domain's weight (clamped to 1..=65535), on the least used CPU it may
+    /// use.
+    pub fn add(&self, v: &Arc<V>, share: &Arc<Share>, affinity: CpuMask, now: Ticks) {
         let entity = v.entity();
-        entity.set_weight(weight);
+        entity.set_share(share);
+        entity.set_weight(share.weight());
         entity.set_affinity(affinity);
         entity.set_home(self.allowed(entity).first().unwrap_or(CpuId::BOOT));
         let home = self.lock_home(entity);
@@ -186,7 +199,7 @@ impl<V: Schedulable> Scheduler<V> {
             let mut home = self.lock_home(entity);
             entity.enter(State::Down, now);
             taken = home.take_out(v);
-            kick = if home.is_current(v) { self.ask(&home, entity.home()) } else { Kick::NOBODY };
+            kick = self.dislodge(&home, v);
         }
         // Possibly the last reference: not under the lock.
         drop(taken);
@@ -228,10 +241,20 @@ impl<V: Schedulable> Scheduler<V> {
             return Kick::NOBODY;
         }
         let taken = home.take_out(v);
-        let kick = if home.is_current(v) { self.ask(&home, entity.home()) } else { Kick::NOBODY };
+        let kick = self.dislodge(&home, v);
         drop(home);
         drop(taken);
         kick
+    }
+
+    /// Has the CPU that runs a vCPU, or still has its registers, look again: it puts it off and saves it.
+    fn dislodge(&self, home: &Locked<'_, V>, v: &Arc<V>) -> Kick {
+        let entity = v.entity();
+        if home.is_current(v) || entity.loaded_on().is_some() {
+            self.ask(home, entity.home())
+        } else {
+            Kick::NOBODY
+        }
     }
 
     /// Takes a reason not to run away.
@@ -282,6 +305,14 @@ impl<V: Schedulable> Scheduler<V> {
         if let Some(v) = waiting {
             home.insert(v);
         }
+    }
+
+    /// Has all CPUs choose again, because what a domain may run has changed. They are to be kicked.
+    pub fn look_again(&self) -> CpuMask {
+        for cpu in self.online().iter() {
+            self.slots[cpu.index()].must_reschedule.store(true, Release);
+        }
+        self.online()
     }
 
     /// Says that the registers of `cpu` now hold this vCPU.
@@ -339,7 +370,7 @@ impl<V: Schedulable> Scheduler<V> {
         let Some(current) = &home.current else { return };
         let entity = current.entity();
         entity.charge(now);
-        let first = home.position(|v| self.allowed(v.entity()).contains(cpu)).and_then(|i| home.get(i));
+        let first = home.position(|v| self.may_run(v.entity(), cpu, now)).and_then(|i| home.get(i));
         if let Some(first) = first {
             entity.set_vruntime(entity.vruntime().max(first.entity().vruntime().offset(1)));
         }
@@ -356,8 +387,10 @@ impl<V: Schedulable> Scheduler<V> {
     pub fn pick(&self, cpu: CpuId, now: Ticks) -> Decision<V> {
         let left;
         let mut decision;
+        let was_idle;
         {
             let mut home = self.lock(cpu);
+            was_idle = home.idle_since.is_some();
             // Cleared under the lock: what is asked for later concerns a later state.
             home.slot.must_reschedule.swap(false, AcqRel);
             if now >= home.next_balance {
@@ -369,24 +402,36 @@ impl<V: Schedulable> Scheduler<V> {
                     home = self.lock(cpu);
                 }
             }
-            left = self.retire(&mut home, cpu, now);
-            decision = self.commit(&mut home, cpu, now);
+            let mut refill = None;
+            left = self.retire(&mut home, cpu, now, &mut refill);
+            decision = self.commit(&mut home, cpu, now, refill);
         }
         drop(left);
         if decision.next.is_none()
-            && let Some(next) = self.steal(cpu, now)
+            && let Some(next) = self.steal(cpu, now, &mut decision.refill)
         {
             decision = next;
+        }
+        // One of many for whom the wait ended at once, by a refill: the next idle CPU sees to the next.
+        if was_idle && decision.next.is_some() && self.online().iter().any(|c| self.has_other_runnable(c)) {
+            decision.kick = self.summon(self.idle());
         }
         decision
     }
 
     /// Takes the current vCPU off `cpu` unless it is still the best choice there. Whoever must not be queued again
     /// (blocked, down, paused) is returned, to be dropped without the lock.
-    fn retire(&self, home: &mut Locked<'_, V>, cpu: CpuId, now: Ticks) -> Option<Arc<V>> {
+    /// `refill` becomes when somebody who waits before it may run again.
+    fn retire(
+        &self,
+        home: &mut Locked<'_, V>,
+        cpu: CpuId,
+        now: Ticks,
+        refill: &mut Option<u64>,
+    ) -> Option<Arc<V>> {
         let entity = home.current.as_ref()?.entity();
         entity.charge(now);
-        home.raise_floor();
+        self.raise_floor(home, cpu, now);
         let current = home.current.take()?;
         let entity = current.entity();
         if entity.state() != State::Running {
@@ -396,28 +441,41 @@ impl<V: Schedulable> Scheduler<V> {
             entity.enter(State::Runnable, now);
             return Some(current);
         }
-        if self.allowed(entity).contains(cpu) {
+        if self.may_run(entity, cpu, now) {
             let vruntime = entity.vruntime();
-            let first = home.position(|v| self.allowed(v.entity()).contains(cpu)).and_then(|i| home.get(i));
+            let can =
+                |v: &V| self.allowed(v.entity()).contains(cpu) && !self.is_throttled(v.entity(), now, refill);
+            let first = home.position(can).and_then(|i| home.get(i));
             if !first.is_some_and(|f| f.entity().vruntime().is_before(vruntime)) {
                 home.current = Some(current);
                 return None;
             }
         }
         entity.enter(State::Runnable, now);
+        if self.is_throttled(entity, now, &mut None) {
+            // It falls behind those who run meanwhile; not without bound.
+            let credit = entity.virtual_span(self.tuning.max_slice.load(Relaxed));
+            entity.set_vruntime(entity.vruntime().max(home.floor().offset(-credit)));
+        }
         home.insert(current);
         None
     }
 
     /// Makes the first in order the current one if there is none, and says how long it may run.
-    fn commit(&self, home: &mut Locked<'_, V>, cpu: CpuId, now: Ticks) -> Decision<V> {
+    fn commit(
+        &self,
+        home: &mut Locked<'_, V>,
+        cpu: CpuId,
+        now: Ticks,
+        mut refill: Option<u64>,
+    ) -> Decision<V> {
         let mut unload = false;
         if home.current.is_none() {
             let first = home.position(|v| {
                 let entity = v.entity();
                 let allowed = self.allowed(entity).contains(cpu);
                 unload |= !allowed && entity.loaded_on() == Some(cpu);
-                allowed
+                allowed && !self.is_throttled(entity, now, &mut refill)
             });
             if let Some(next) = first.and_then(|i| home.take(i)) {
                 next.entity().enter(State::Running, now);
@@ -430,10 +488,41 @@ impl<V: Schedulable> Scheduler<V> {
             None => self.idle.fetch_or(bit, SeqCst),
         };
         home.note_idle(now);
-        home.raise_floor();
-        let slice = self.slice(home.len());
+        self.raise_floor(home, cpu, now);
+        let mut slice = self.slice(home.len()).min(refill.unwrap_or(u64::MAX));
+        if let Some(current) = &home.current
+            && let Allowance::Ticks(left) = current.entity().allowance(now, self.tuning.period.load(Relaxed))
+        {
+            // Not shorter than is worth a switch: it owes what it runs beyond.
+            slice = slice.min(left.max(self.tuning.granularity.load(Relaxed) / 4));
+        }
         home.slice_end = now.after(slice);
-        Decision { next: home.current.clone(), slice, unload }
+        Decision { next: home.current.clone(), slice, refill, kick: Kick::NOBODY, unload }
+    }
+
+    /// Whether a vCPU must wait because its domain's time is used up; then `refill` becomes when to look again, if that
+    /// is sooner.
+    #[inline]
+    fn is_throttled(&self, entity: &Entity, now: Ticks, refill: &mut Option<u64>) -> bool {
+        match entity.allowance(now, self.tuning.period.load(Relaxed)) {
+            Allowance::Free | Allowance::Ticks(_) => false,
+            Allowance::After(ticks) => {
+                *refill = Some(refill.map_or(ticks, |sooner| sooner.min(ticks)));
+                true
+            }
+        }
+    }
+
+    /// Whether a vCPU could be chosen on a CPU.
+    #[inline]
+    fn may_run(&self, entity: &Entity, cpu: CpuId, now: Ticks) -> bool {
+        self.allowed(entity).contains(cpu) && !self.is_throttled(entity, now, &mut None)
+    }
+
+    /// Moves the floor up to the least virtual time of those who run or could: who is throttled holds nobody back.
+    fn raise_floor(&self, home: &mut Locked<'_, V>, cpu: CpuId, now: Ticks) {
+        let first = home.position(|v| self.may_run(v.entity(), cpu, now));
+        home.raise_floor(first);
     }
 
     fn slice(&self, waiting: usize) -> u64 {
@@ -444,187 +533,15 @@ impl<V: Schedulable> Scheduler<V> {
         share.clamp(self.tuning.min_slice.load(Relaxed), self.tuning.max_slice.load(Relaxed))
     }
 
-    /// Finds work for an idle CPU where somebody waits behind another.
-    fn steal(&self, cpu: CpuId, now: Ticks) -> Option<Decision<V>> {
-        let mut victims = self.online().without(CpuMask::only(cpu));
-        loop {
-            // The longest queue first.
-            let victim = victims
-                .iter()
-                .map(|c| (self.slots[c.index()].waiting.load(Relaxed), c))
-                .filter(|(waiting, _)| *waiting != 0)
-                .max_by_key(|(waiting, _)| *waiting)?
-                .1;
-            victims = victims.without(CpuMask::only(victim));
-            let (mut home, other) = self.lock_two(cpu, victim);
-            let mut other = other?;
-            let has_work = home.position(|v| self.allowed(v.entity()).contains(cpu)).is_some();
-            if home.current.is_none() && !has_work && other.current.is_some() {
-                let index = other.position(|v| self.may_move(v.entity(), cpu));
-                if let Some(v) = index.and_then(|i| other.take(i)) {
-                    self.transfer(v, &mut home, cpu);
-                }
-            }
-            drop(other);
-            // Also when somebody was put here in the meantime.
-            if home.current.is_none() && home.len() != 0 {
-                let decision = self.commit(&mut home, cpu, now);
-                if decision.next.is_some() {
-                    return Some(decision);
-                }
-            }
-        }
-    }
-
-    /// Takes a waiting vCPU over from a busier CPU if that makes the loads no less equal.
-    fn pull(&self, cpu: CpuId, last: CpuId, now: Ticks) {
-        let load = |c: CpuId| self.slots[c.index()].load.load(Relaxed);
-        let own = load(cpu);
-        let Some(victim) = self
-            .online()
-            .without(CpuMask::only(cpu))
-            .iter()
-            .filter(|c| load(*c) > own && self.has_other_runnable(*c))
-            // Of equally loaded ones the next after the last.
-            .max_by_key(|c| (load(*c), (last.index() + MAX_CPUS - c.index()) % MAX_CPUS))
-        else {
-            return;
-        };
-        let (mut home, other) = self.lock_two(cpu, victim);
-        let Some(mut other) = other else { return };
-        home.last_victim = victim;
-        if other.current.is_none() {
-            return;
-        }
-        for queue in [&home, &other] {
-            if let Some(current) = &queue.current {
-                current.entity().charge(now);
-            }
-        }
-        let gap = i64::from(other.load()) - i64::from(home.load());
-        let index = {
-            // The gap after moving weight w is |gap - 2w|; it may not grow. Of equals the first in order.
-            let after = |v: &Arc<V>| (gap - 2 * i64::from(v.entity().weight())).abs();
-            let best = other.iter().filter(|v| self.may_move(v.entity(), cpu)).min_by_key(|v| after(v));
-            // Where the unevenness only changes sides, it should: from who had more time to who had less.
-            let had = home.current.as_ref().map(|v| v.entity().vruntime());
-            let helps =
-                |v: &Arc<V>| after(v) < gap || had.is_some_and(|had| v.entity().vruntime().is_before(had));
-            best.filter(|v| after(v) <= gap && helps(v))
-                .and_then(|best| other.position(|v| core::ptr::eq(v, &**best)))
-        };
-        if let Some(v) = index.and_then(|i| other.take(i)) {
-            self.transfer(v, &mut home, cpu);
-            // What is uneven now is uneven the other way round; leave it so for a while.
-            other.next_balance = home.next_balance;
-        }
-    }
-
-    /// Puts a vCPU that was taken out of another queue in the queue `to` of `cpu`; both locks are held. Who comes from
-    /// a queue where time passed more slowly, because more share that CPU, is owed some; within bounds, for
-    /// the queues of CPUs that nothing links drift apart.
-    fn transfer(&self, v: Arc<V>, to: &mut RunQueue<V>, cpu: CpuId) {
-        let entity = v.entity();
-        let bound = entity.virtual_span(4 * self.tuning.balance.load(Relaxed));
-        let distance = entity.vruntime().since(to.floor()).clamp(-bound, bound);
-        entity.set_vruntime(to.floor().offset(distance));
-        entity.set_home(cpu);
-        to.insert(v);
-    }
-
-    fn may_move(&self, entity: &Entity, to: CpuId) -> bool {
-        self.allowed(entity).contains(to) && entity.loaded_on().is_none_or(|c| c == to)
-    }
-
-    fn make_runnable(&self, v: &Arc<V>, from: State, now: Ticks) -> Kick {
-        let entity = v.entity();
-        loop {
-            let (home_cpu, to) = (entity.home(), self.choose(entity));
-            let (home, other) = self.lock_two(home_cpu, to);
-            if entity.home() != home_cpu {
-                continue;
-            }
-            if entity.state() != from {
-                return Kick::NOBODY;
-            }
-            if home.is_current(v) {
-                // It blocked or went down, and its CPU has not picked another yet.
-                entity.enter(State::Running, now);
-                return Kick::NOBODY;
-            }
-            entity.enter(State::Runnable, now);
-            if entity.is_paused() {
-                return Kick::NOBODY;
-            }
-            return self.enqueue(v.clone(), home, other, to, now);
-        }
-    }
-
-    /// Queues a vCPU that did not wait anywhere on `to`, whose lock is `other`'s, or `home`'s if there is no other.
-    fn enqueue(
-        &self,
-        v: Arc<V>,
-        home: Locked<'_, V>,
-        other: Option<Locked<'_, V>>,
-        to: CpuId,
-        now: Ticks,
-    ) -> Kick {
-        let entity = v.entity();
-        let distance = entity.vruntime().since(home.floor());
-        let mut target = other.unwrap_or(home);
-        if let Some(current) = &target.current {
-            current.entity().charge(now);
-        }
-        target.raise_floor();
-        let credit = entity.virtual_span(self.tuning.max_slice.load(Relaxed));
-        entity.set_vruntime(target.floor().offset(distance.max(-credit)));
-        entity.set_home(to);
-        let preempts = target.current.as_ref().is_none_or(|current| {
-            let margin = entity.virtual_span(self.tuning.granularity.load(Relaxed));
-            entity.vruntime().offset(margin).is_before(current.entity().vruntime())
-        });
-        let allowed = self.allowed(entity);
-        target.insert(v);
-        let was_idle = target.current.is_none();
-        let slice_shrinks = target.slice_end > now.after(self.slice(target.len()));
-        if was_idle {
-            self.idle.fetch_and(!CpuMask::only(to).bits(), SeqCst);
-        }
-        if preempts || slice_shrinks {
-            return self.ask(&target, to);
-        }
-        // It waits behind another: a CPU that went idle meanwhile may come for it.
-        drop(target);
-        fence(SeqCst);
-        self.summon(allowed)
-    }
-
-    /// Moves a waiting vCPU whose registers are nowhere to a CPU it may run on.
-    fn relocate(&self, v: &Arc<V>) -> Kick {
-        let entity = v.entity();
-        loop {
-            let (from, to) = (entity.home(), self.choose(entity));
-            let (mut home, other) = self.lock_two(from, to);
-            if entity.home() != from {
-                continue;
-            }
-            let (Some(mut other), true) = (other, entity.loaded_on().is_none()) else { return Kick::NOBODY };
-            let Some(v) = home.take_out(v) else { return Kick::NOBODY };
-            self.transfer(v, &mut other, to);
-            self.idle.fetch_and(!CpuMask::only(to).bits(), SeqCst);
-            return self.ask(&other, to);
-        }
-    }
-
     /// Asks a CPU to pick again.
     fn ask(&self, queue: &Locked<'_, V>, cpu: CpuId) -> Kick {
         queue.slot.must_reschedule.store(true, Release);
         Kick(Some(cpu))
     }
 
-    /// Has one of the idle CPUs look for work elsewhere.
+    /// Has one of the idle CPUs look for work elsewhere that nobody asked yet.
     fn summon(&self, among: CpuMask) -> Kick {
-        let idle = self.idle().and(among).first();
+        let idle = self.idle().and(among).iter().find(|&cpu| !self.must_reschedule(cpu));
         if let Some(cpu) = idle {
             self.slots[cpu.index()].must_reschedule.store(true, Release);
         }
@@ -636,27 +553,6 @@ impl<V: Schedulable> Scheduler<V> {
         let named = entity.affinity().and(self.online());
         let shared = named.without(CpuMask::from_bits(self.exclusive.load(Relaxed)));
         if shared.is_empty() { named } else { shared }
-    }
-
-    /// The CPU a vCPU should wait for.
-    fn choose(&self, entity: &Entity) -> CpuId {
-        if let Some(cpu) = entity.loaded_on() {
-            return cpu;
-        }
-        let home = entity.home();
-        let allowed = self.allowed(entity);
-        let preferred = allowed.and(entity.soft_affinity());
-        let idle = self.idle().and(allowed);
-        for idle in [idle.and(preferred), idle] {
-            if idle.contains(home) {
-                return home;
-            }
-            if let Some(cpu) = idle.first() {
-                return cpu;
-            }
-        }
-        let load = |c: CpuId| self.slots[c.index()].load.load(Relaxed);
-        allowed.iter().min_by_key(|c| (load(*c), !preferred.contains(*c), *c != home)).unwrap_or(home)
     }
 
     fn lock(&self, cpu: CpuId) -> Locked<'_, V> {

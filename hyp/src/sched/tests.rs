@@ -37,6 +37,13 @@ struct Machine {
     kicked: Vec<bool>,
 }
 
+fn share(weight: u32, cap: u32) -> Arc<Share> {
+    let share = Share::new();
+    share.set_weight(weight);
+    share.set_cap(cap);
+    Arc::new(share)
+}
+
 fn cpu(index: usize) -> CpuId {
     CpuId::new(index).unwrap()
 }
@@ -63,9 +70,22 @@ impl Machine {
     }
 
     fn add(&mut self, weight: u32, affinity: CpuMask) -> Arc<Fake> {
+        self.add_to(&share(weight, 0), affinity)
+    }
+
+    fn add_to(&mut self, share: &Arc<Share>, affinity: CpuMask) -> Arc<Fake> {
         let v = Arc::new(Fake { name: self.vcpus.len(), entity: Entity::new() });
-        self.scheduler.add(&v, weight, affinity, self.now());
+        self.scheduler.add(&v, share, affinity, self.now());
         self.vcpus.push(v.clone());
+        v
+    }
+
+    /// One of a domain with that share, running.
+    fn start_in(&mut self, share: &Arc<Share>) -> Arc<Fake> {
+        let v = self.add_to(share, CpuMask::ALL);
+        let kick = self.scheduler.start(&v, self.now());
+        self.deliver(kick);
+        self.settle();
         v
     }
 
@@ -87,7 +107,10 @@ impl Machine {
     fn pick(&mut self, c: usize) {
         self.kicked[c] = false;
         let decision = self.scheduler.pick(cpu(c), self.now());
-        self.slice_end[c] = self.now + decision.slice;
+        self.deliver(decision.kick);
+        // An idle CPU is not asked again without a reason.
+        let again = if decision.next.is_some() { Some(decision.slice) } else { decision.refill };
+        self.slice_end[c] = again.map_or(u64::MAX, |ticks| self.now + ticks);
         let other = match (&self.loaded[c], &decision.next) {
             (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
             (Some(_), None) => decision.unload,
@@ -157,7 +180,9 @@ impl Machine {
     /// Nobody waits while a CPU that may run it idles.
     fn assert_work_conserving(&self) {
         for v in &self.vcpus {
-            if v.entity.state() == State::Runnable && !v.entity.is_paused() {
+            // Who is capped may have to wait for the end of a slice after a refill.
+            let is_free = v.entity.allowance(self.now(), 10 * MS) == share::Allowance::Free;
+            if v.entity.state() == State::Runnable && !v.entity.is_paused() && is_free {
                 let idle: Vec<_> =
                     (0..self.running.len()).filter(|c| self.running[*c].is_none()).map(cpu).collect();
                 assert!(
@@ -169,6 +194,11 @@ impl Machine {
             }
         }
     }
+}
+
+/// A span of the machine's clock as [`Machine::run_time`] counts.
+fn nanoseconds(ticks: u64) -> f64 {
+    crate::time::Nanoseconds::from_ticks(ticks).get() as f64
 }
 
 fn ran(scheduler: &Scheduler<Fake>, v: &Arc<Fake>, now: Ticks) -> f64 {
@@ -377,9 +407,73 @@ fn runstate_adds_up() {
     }
 }
 
+#[test]
+fn a_capped_domain_leaves_the_cpu_idle() {
+    let mut m = Machine::new(1);
+    let v = m.start_in(&share(256, 25));
+    m.advance(10_000 * MS);
+    let share = m.run_time(&v) / nanoseconds(10_000 * MS);
+    assert!((0.245..0.255).contains(&share), "{share}");
+    // In no stretch much more than its budget for that.
+    for _ in 0..50 {
+        let before = m.run_time(&v);
+        m.advance(20 * MS);
+        let ran = (m.run_time(&v) - before) / nanoseconds(MS);
+        assert!(ran <= 8.0, "{ran} ms of 20");
+    }
+}
+
+#[test]
+fn a_cap_counts_all_vcpus_and_more_than_one_cpu_can_be_had() {
+    for (vcpus, cpus, cap, expected) in
+        [(4, 4, 50, 0.5), (4, 4, 150, 1.5), (3, 2, 100, 1.0), (1, 4, 300, 1.0)]
+    {
+        let mut m = Machine::new(cpus);
+        let capped = share(256, cap);
+        let all: Vec<_> = (0..vcpus).map(|_| m.start_in(&capped)).collect();
+        m.advance(10_000 * MS);
+        let ran: f64 = all.iter().map(|v| m.run_time(v)).sum::<f64>() / nanoseconds(10_000 * MS);
+        assert!((ran / expected - 1.0).abs() < 0.03, "{vcpus} on {cpus} at {cap}: {ran}");
+    }
+}
+
+#[test]
+fn who_is_capped_neither_starves_nor_is_favoured() {
+    let mut m = Machine::new(1);
+    let capped = m.start_in(&share(256, 10));
+    let busy = m.start(256, CpuMask::ALL);
+    let sleeper = m.start(256, CpuMask::ALL);
+    while !m.block(&sleeper) {
+        m.advance(MS);
+    }
+    m.advance(60_000 * MS);
+    let shares = [&capped, &busy].map(|v| m.run_time(v) / nanoseconds(60_000 * MS));
+    assert!((0.095..0.105).contains(&shares[0]) && shares[1] > 0.89, "{shares:?}");
+    // The time that the capped one did not get is nobody's credit.
+    let before = m.run_time(&busy);
+    m.wake(&sleeper);
+    m.advance(200 * MS);
+    let got = (m.run_time(&busy) - before) / nanoseconds(200 * MS);
+    assert!(got > 0.35, "{got}");
+}
+
+#[test]
+fn a_cap_that_is_lifted_ends_the_wait() {
+    let mut m = Machine::new(1);
+    let capped = share(256, 1);
+    let v = m.start_in(&capped);
+    m.advance(5 * MS);
+    assert_eq!(v.entity.state(), State::Runnable);
+    capped.set_cap(0);
+    assert_eq!(m.scheduler.look_again(), CpuMask::first_n(1));
+    m.settle();
+    assert_eq!(v.entity.state(), State::Running);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Start { weight: u32, affinity: u32 },
+    Start { weight: u32, affinity: u32, capped: bool },
+    Cap(u32),
     Block(usize),
     Wake(usize),
     Yield(usize),
@@ -395,7 +489,9 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let v = 0usize..8;
     prop_oneof![
-        2 => (16u32..2000, 1u32..16).prop_map(|(weight, affinity)| Step::Start { weight, affinity }),
+        2 => (16u32..2000, 1u32..16, any::<bool>())
+            .prop_map(|(weight, affinity, capped)| Step::Start { weight, affinity, capped }),
+        1 => prop_oneof![Just(0u32), 5u32..250].prop_map(Step::Cap),
         4 => v.clone().prop_map(Step::Block),
         4 => v.clone().prop_map(Step::Wake),
         2 => (0usize..4).prop_map(Step::Yield),
@@ -427,6 +523,7 @@ proptest! {
         let mut m = Machine::new(cpus);
         let mut want = Vec::new();
         let mut pauses = Vec::new();
+        let together = share(256, 0);
         let online = CpuMask::first_n(cpus);
         let usable = |mask: u32| {
             let mask = CpuMask::from_bits(mask);
@@ -435,9 +532,21 @@ proptest! {
         for step in steps {
             let of = |v: usize| m.vcpus.get(v).cloned();
             match step {
-                Step::Start { weight, affinity } => {
+                Step::Cap(percent) => {
+                    together.set_cap(percent);
+                    let _ = m.scheduler.look_again();
+                    m.settle();
+                }
+                Step::Start { weight, affinity, capped } => {
                     if m.vcpus.len() < 8 {
-                        m.start(weight, usable(affinity));
+                        if capped {
+                            let v = m.add_to(&together, usable(affinity));
+                            let kick = m.scheduler.start(&v, m.now());
+                            m.deliver(kick);
+                            m.settle();
+                        } else {
+                            m.start(weight, usable(affinity));
+                        }
                         want.push(Want::Run);
                         pauses.push(0);
                     }
@@ -525,6 +634,33 @@ proptest! {
         }
     }
 
+    /// Whatever else runs, no domain runs more than its cap, and gets it where there is room.
+    #[test]
+    fn caps_hold(cpus in 1usize..5, domains in prop::collection::vec((1usize..4, 5u32..150), 1..4), busy in 0usize..3) {
+        let mut m = Machine::new(cpus);
+        let capped: Vec<Vec<_>> = domains
+            .iter()
+            .map(|&(vcpus, cap)| {
+                let share = share(256, cap);
+                (0..vcpus).map(|_| m.start_in(&share)).collect()
+            })
+            .collect();
+        for _ in 0..busy {
+            m.start(256, CpuMask::ALL);
+        }
+        m.advance(5_000 * MS);
+        let total = nanoseconds(5_000 * MS);
+        for (vcpus, (count, cap)) in capped.iter().zip(&domains) {
+            let ran: f64 = vcpus.iter().map(|v| m.run_time(v)).sum::<f64>() / total;
+            let cap = f64::from(*cap) / 100.0;
+            prop_assert!(ran <= cap * 1.03 + 0.002, "{ran} of {cap}");
+            if busy == 0 && domains.len() == 1 {
+                let possible = cap.min(*count as f64).min(cpus as f64);
+                prop_assert!(ran >= possible * 0.95, "{ran} of {possible}");
+            }
+        }
+    }
+
     /// Equal busy vCPUs get equal time on any number of CPUs.
     #[test]
     fn equal_vcpus_are_equal(cpus in 1usize..6, vcpus in 1usize..12) {
@@ -570,7 +706,7 @@ fn no_wake_is_lost_between_threads() {
     };
     let now = |w: &World| Ticks::new(w.clock.fetch_add(1, Relaxed));
     for v in &world.vcpus {
-        world.scheduler.add(v, 256, CpuMask::ALL, now(&world));
+        world.scheduler.add(v, &share(256, 0), CpuMask::ALL, now(&world));
         let _ = world.scheduler.start(v, now(&world));
     }
     std::thread::scope(|scope| {

@@ -48,10 +48,53 @@ fn mentions(text: &str) -> impl Iterator<Item = (i128, &str)> {
     })
 }
 
+fn manual() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/abi.md");
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What Xen's headers do not have, the manual shows field by field.
+#[test]
+fn the_manual_shows_what_only_nacelle_has() {
+    use pv_abi::nacelle::{
+        MemoryCounters, WORKING_SET_MOST, WorkingSet, XENMEM_NACELLE_COUNTERS, XENMEM_NACELLE_WORKING_SET,
+    };
+    macro_rules! fields {
+        ($structure:ident: $($field:ident),*) => {{
+            // A field that the list forgets makes this pattern incomplete.
+            let $structure { $($field: _,)* _pad: _ } = $structure::default();
+            [$((std::mem::offset_of!($structure, $field) as i128, stringify!($field))),*]
+        }};
+    }
+    let counters = fields!(
+        MemoryCounters: domid,
+        pages_4k,
+        blocks_2m,
+        blocks_1g,
+        on_demand,
+        reserved,
+        claimed,
+        faults,
+        splits,
+        merges,
+        invalidations,
+        tables
+    );
+    let working_set = fields!(WorkingSet: domid, watch, sampled, touched, period, mapped, faults);
+    let manual = manual();
+    let text = section(&manual, "What only Nacelle has");
+    let rows: Vec<_> = text.lines().filter_map(row).collect();
+    assert_eq!(rows, [&counters[..], &working_set[..]].concat());
+    assert!(text.contains(&format!("`memory_op` {XENMEM_NACELLE_COUNTERS}, `XENMEM_NACELLE_COUNTERS`")));
+    assert!(
+        text.contains(&format!("`memory_op` {XENMEM_NACELLE_WORKING_SET}, `XENMEM_NACELLE_WORKING_SET`"))
+    );
+    assert!(text.contains(&format!("`watch` above {WORKING_SET_MOST}")));
+}
+
 #[test]
 fn the_manual_names_every_operation() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/abi.md");
-    let manual = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let manual = manual();
     let checks = numbers::all();
     let mut differences = Vec::new();
     for &(title, prefix) in SECTIONS {

@@ -1,15 +1,26 @@
 //! The level-3 table an edit remembers, so that neighbouring pages need no walk.
 //!
-//! Its count of valid entries is kept here and written to its parent's descriptor when the edit leaves it.
+//! Its count of entries in use is kept here and written to its parent's descriptor when the edit leaves it.
 
 use super::Edit;
 use super::structure::Path;
-use crate::addr::{BlockSize, Gfn, Pa};
-use crate::descriptor::{Descriptor, ENTRIES};
+use crate::addr::{BlockSize, Gfn, Mfn, Pa};
+use crate::descriptor::{Descriptor, ENTRIES, PageType};
 use crate::memory::{TableMemory, Tlb};
 use crate::tables::Error;
 
-/// The level-3 table the last page operation used. Its count of valid entries is newer than the one in memory.
+/// Where a page's frame should lie, so that the 2 MiB around the page can become one block again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// There, beside the frames of the pages around it.
+    At(Mfn),
+    /// That far into any block of 2 MiB: the page is the first one.
+    InBlock(usize),
+    /// Anywhere.
+    Any,
+}
+
+/// The level-3 table the last page operation used. Its count of entries in use is newer than the one in memory.
 pub(super) struct LeafTable {
     /// `gfn >> 9` of the pages it covers; [`Self::NO_REGION`] when there is no table.
     pub(super) region: u64,
@@ -61,6 +72,34 @@ impl<M: TableMemory, T: Tlb> Edit<'_, M, T> {
         }
     }
 
+    /// Where the frame for `gfn` should lie. Makes the table for it.
+    pub fn place(&mut self, gfn: Gfn) -> Place {
+        /// Pages seen out of place before giving up.
+        const STRANGERS: u32 = 8;
+        if gfn.raw() >> 9 != self.leaf_table.region && self.enter_to_map(gfn).is_err() {
+            return Place::Any;
+        }
+        let index = gfn.raw() as usize % ENTRIES;
+        let mut strangers = 0;
+        // The page before it first: that is the one that was mapped last, most often.
+        for back in 1..ENTRIES {
+            let at = index.wrapping_sub(back) % ENTRIES;
+            let entry = Descriptor::from_raw(self.memory.read(self.leaf_table.table, at));
+            if !entry.is_valid() || entry.attributes().page_type() != PageType::Ram {
+                continue;
+            }
+            let block = entry.output().mfn().raw().wrapping_sub(at as u64);
+            if block.is_multiple_of(ENTRIES as u64) {
+                return Place::At(Mfn::new(block + index as u64));
+            }
+            strangers += 1;
+            if strangers == STRANGERS {
+                break;
+            }
+        }
+        if strangers == 0 { Place::InBlock(index) } else { Place::Any }
+    }
+
     /// Remembers the level-3 table at the end of `path`.
     pub(super) fn remember(&mut self, gfn: Gfn, path: &Path) {
         let (parent, parent_index) = path.at(2);
@@ -94,10 +133,13 @@ impl<M: TableMemory, T: Tlb> Edit<'_, M, T> {
                 self.remember(gfn, &path);
                 return Ok(true);
             }
-            if !path.entry.is_valid() {
+            if path.entry.is_on_demand() {
+                self.table_for(gfn, 3)?;
+            } else if path.entry.is_valid() {
+                self.split_block(gfn, &path)?;
+            } else {
                 return Ok(false);
             }
-            self.split_block(gfn, &path)?;
         }
     }
 }

@@ -402,3 +402,50 @@ fn merging_here_does_not_count_what_leaving_elsewhere_merged() {
     assert!(!merged, "nothing is mapped at 0");
     assert_eq!(fixture.lookup(base).map(|leaf| leaf.size()), Some(BlockSize::Block2M));
 }
+
+#[test]
+fn a_gigabyte_on_demand_is_one_entry_and_owes_the_tlbs_nothing() {
+    let mut fixture = Fixture::new();
+    let giga = BLOCK * BLOCK;
+    let (marked, invalidations) =
+        fixture.batch(|edit| edit.mark_on_demand(Gfn::new(giga), Pages::new(3 * giga + BLOCK + 1)));
+    assert_eq!((marked, invalidations), (Ok(()), 0));
+    assert_eq!(fixture.statistics().on_demand, 3 * giga + BLOCK + 1);
+    assert_eq!(fixture.memory.tables(), 3, "tables only for what is less than a gigabyte");
+    assert!(fixture.lookup(giga).is_none(), "hardware has nothing there");
+
+    // The first touch: a block in the first gigabyte, a page in the second.
+    let (touched, invalidations) = fixture.batch(|edit| {
+        assert_eq!(edit.on_demand(Gfn::new(giga + 7)), Some(BlockSize::Block1G));
+        edit.map_block(Gfn::new(giga), Mfn::new(0x80000), BlockSize::Block2M, RAM)?;
+        edit.map_page(Gfn::new(2 * giga + 5), Mfn::new(0x91111), RAM)
+    });
+    assert_eq!((touched, invalidations), (Ok(()), 0));
+    assert_eq!(fixture.statistics().on_demand, 3 * giga);
+    assert_eq!(fixture.tables.on_demand(&fixture.memory, Gfn::new(2 * giga + 6)), Some(BlockSize::Page4K));
+    assert_eq!(fixture.tables.on_demand(&fixture.memory, Gfn::new(giga + BLOCK)), Some(BlockSize::Block2M));
+
+    // What is given up untouched leaves a hole and frees tables.
+    let (_, invalidations) = fixture.batch(|edit| {
+        assert_eq!(unmap_pages(edit, [2 * giga + 6, 3 * giga]), 0);
+        edit.unmap(Gfn::new(giga), Pages::new(4 * giga), |_| {}).unwrap();
+    });
+    assert_eq!(invalidations, 1, "of what was touched");
+    assert_eq!((fixture.statistics().on_demand, fixture.memory.tables()), (0, 1));
+}
+
+#[test]
+fn pages_on_demand_between_others_keep_a_table_from_a_merge() {
+    let mut fixture = Fixture::new();
+    fixture.batch(|edit| edit.mark_on_demand(Gfn::ZERO, Pages::new(BLOCK))).0.unwrap();
+    for gfn in 0..BLOCK {
+        assert_eq!(fixture.statistics().merges, 0);
+        fixture.batch(|edit| edit.map_page(Gfn::new(gfn), Mfn::new(0x80000 + gfn), RAM)).0.unwrap();
+    }
+    let statistics = fixture.statistics();
+    assert_eq!((statistics.merges, statistics.blocks_2m, statistics.on_demand), (1, 1, 0));
+    assert_eq!(
+        fixture.batch(|edit| edit.mark_on_demand(Gfn::ZERO, Pages::new(BLOCK))).0,
+        Err(Error::Mapped(Gfn::ZERO))
+    );
+}

@@ -401,7 +401,12 @@ impl World {
                 if self.ideal[index].edge && high && !self.ideal[index].line {
                     self.latch(index, 0);
                 }
-                self.ideal[index].line = high;
+                let ideal = &mut self.ideal[index];
+                if !self.eager && !ideal.edge && ideal.line && !high {
+                    // Its list register may still say that it is pending, beside an edge that comes before that is seen.
+                    ideal.allowed[0] = ideal.allowed[0].max(1);
+                }
+                ideal.line = high;
                 let kicks = self.gic.set_level(vcpu(cpu as u32), int(intid), high);
                 self.owe(kicks);
             }
@@ -577,4 +582,20 @@ proptest! {
     ) {
         run(if v3 { Version::V3 } else { Version::V2 }, 1, list_registers, true, &steps);
     }
+}
+
+#[test]
+fn a_line_that_fell_unseen_and_an_edge_after_it_may_be_two() {
+    let steps = [
+        Step::Enable(0, 7, true),
+        Step::Line(0, 11, true),
+        Step::Enable(0, 11, true),
+        Step::Acknowledge(0),
+        Step::Line(0, 7, true),
+        Step::Deactivate(0, 0),
+        Step::Line(0, 7, false),
+        Step::Pulse(1, 7),
+        Step::Acknowledge(5),
+    ];
+    run(Version::V2, 5, 3, false, &steps);
 }

@@ -6,25 +6,31 @@ use log::{error, info, warn};
 use spin::Once;
 
 use crate::sync::TicketMutex;
-use stage2::{Geometry, Pa, Pages, VmidBits};
+use stage2::{Geometry, Pa, Pages};
 
 use crate::cmdline::{self, Options};
 use crate::cpu::{CpuId, MAX_CPUS};
 use crate::devicetree::{self, DeviceTree, PaRange};
-use crate::discovery::{self, Conduit, Gic, Machine, Mpidr, Pl011};
+use crate::discovery::{self, Conduit, EnableMethod, Gic, Machine, Mpidr, Uart};
 use crate::mm::{self, MemoryRange};
 use crate::{console, sched};
 
 use super::el2_map::{self, Map, Use};
 use super::sysreg::{read_sysreg, write_sysreg};
-use super::{irq, panic, percpu, power, run, smp, uart, vcpu, vectors};
+use super::{irq, panic, percpu, power, run, smp, spectre, uart, vcpu, vectors};
 
 /// Magic number of a flattened device tree, big-endian.
 const FDT_MAGIC: u32 = 0xd00d_feed;
 /// The most that the Image protocol lets a device tree have.
 const FDT_MAX: usize = 2 << 20;
-/// PL011s of the machines in scope, for a message when no device tree names one: QEMU's virt, the Raspberry Pi 4.
-const LAST_RESORT_UARTS: [u64; 2] = [0x0900_0000, 0xfe20_1000];
+/// PL011s for a message when no device tree names one, and the pins of those that are a Raspberry Pi's: QEMU's virt, and the
+/// Raspberry Pi 3 or 4, by the CPU.
+fn last_resort_uarts() -> [(u64, Option<u64>); 2] {
+    const CORTEX_A53: u64 = 0xd03;
+    let peripherals =
+        if read_sysreg!("midr_el1") >> 4 & 0xfff == CORTEX_A53 { 0x3f00_0000 } else { 0xfe00_0000 };
+    [(0x0900_0000, None), (peripherals + 0x20_1000, Some(peripherals + 0x20_0000))]
+}
 
 static MAP: Once<TicketMutex<Map>> = Once::new();
 
@@ -64,24 +70,25 @@ extern "C" fn wrong_exception_level(dtb: u64, level: u64) -> ! {
         3 => "Nacelle must be entered at EL2, but was entered at EL3: start it from firmware. Stopped.\n",
         _ => "Nacelle must be entered at EL2. Stopped.\n",
     };
-    if let Some(Pl011 { registers, .. }) = console {
+    if let Some(console) = console {
         // SAFETY: the device tree says so, the MMU is off, and nobody else runs.
-        unsafe { uart::early(registers.start, text) };
+        unsafe { uart::early(&console, text) };
     }
     power::stop_this_cpu()
 }
 
 /// Says why nothing can be done, where no console is known yet, and stops.
-fn stop_without_console(map: Option<&mut Map>, text: &str) -> ! {
+fn stop_without_console(map: Option<&mut Map>, text: &[&str]) -> ! {
     if let Some(map) = map {
-        for registers in LAST_RESORT_UARTS {
-            let _ = map.map(registers, registers, 4096, Use::Device);
+        for page in last_resort_uarts().into_iter().flat_map(|(uart, gpio)| [Some(uart), gpio]).flatten() {
+            let _ = map.map(page, page, 4096, Use::Device);
         }
         map.publish();
     }
-    for registers in LAST_RESORT_UARTS {
+    for (registers, gpio) in last_resort_uarts() {
         // SAFETY: on one of the machines this is the UART; on another it may be anything, but nothing runs after this.
-        unsafe { uart::last_resort(Pa::new(registers), text) };
+        text.iter()
+            .for_each(|text| unsafe { uart::last_resort(Pa::new(registers), gpio.map(Pa::new), text) });
     }
     power::stop_this_cpu()
 }
@@ -115,13 +122,20 @@ extern "C" fn boot_cpu(dtb: u64) -> ! {
                 Ok(error) => writeln!(text, "Nacelle: bad device tree: {error}. Stopped."),
                 Err(error) => writeln!(text, "Nacelle: {error}. Stopped."),
             };
-            stop_without_console(el2_map::early().as_mut(), &text)
+            stop_without_console(el2_map::early().as_mut(), &[&text])
         }
     };
     start(&tree, dtb)
 }
 
 fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
+    if let Some(model) = discovery::wrong_raspberry_pi(tree) {
+        // By that tree's addresses no console would be found where another model's tree has come.
+        let text = discovery::text(format_args!("Nacelle: this is the device tree of a {model}. "));
+        let advice =
+            "Nacelle runs on the Raspberry Pi 4, 400 and Compute Module 4: bcm2711-rpi-*.dtb. Stopped.\n";
+        stop_without_console(el2_map::early().as_mut(), &[&text, advice])
+    }
     let chosen = discovery::chosen(tree);
     let bootargs = chosen.as_ref().map_or("", |chosen| chosen.bootargs);
     let options = cmdline::parse(bootargs);
@@ -135,7 +149,7 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
     let map = match build_map(machine.as_ref().ok(), uart.as_ref(), tree, dtb) {
         Ok(map) => map,
         Err(_) => {
-            stop_without_console(el2_map::early().as_mut(), "Nacelle: not enough table pages. Stopped.\n")
+            stop_without_console(el2_map::early().as_mut(), &["Nacelle: not enough table pages. Stopped.\n"])
         }
     };
     // SAFETY: the map holds this image, with the stack in use, all RAM, the device tree, and the devices used below.
@@ -145,8 +159,9 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
     if options.console != cmdline::Console::None
         && let Some(uart) = &uart
     {
-        // SAFETY: a PL011 by the device tree, mapped as a device just now, and not given to any guest.
-        unsafe { uart::init(uart.registers.start) };
+        let gpio = machine.as_ref().ok().and_then(|machine| machine.raspberry_pi?.gpio);
+        // SAFETY: UART and pins by the device tree, mapped as devices just now; no guest runs, and none is given the UART.
+        unsafe { uart::init(uart, gpio.map(|gpio| gpio.start)) };
     }
     console::init(options.loglvl.always, options.guest_loglvl.limited);
     panic::set_reboot(!options.noreboot);
@@ -159,13 +174,16 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
         Ok(machine) => machine,
         Err(error) => stop(format_args!("device tree: {error}")),
     };
-    power::init(match machine.psci {
+    let conduit = match machine.psci {
         Some(psci) if psci.cpu_on_0_1.is_none() => match psci.conduit {
             Conduit::Smc => power::Conduit::Smc,
             Conduit::Hvc => power::Conduit::Hvc,
         },
         _ => power::Conduit::None,
-    });
+    };
+    // SAFETY: the block by the device tree, mapped as a device just now, and not given to any guest.
+    unsafe { power::init(conduit, machine.raspberry_pi.and_then(|pi| pi.power).map(|power| power.start)) };
+    spectre::init(options.spec_ctrl);
     if options.has_errors() {
         stop(format_args!("a command-line option has a bad value (above)"));
     }
@@ -175,7 +193,7 @@ fn start(tree: &DeviceTree<'static>, dtb: u64) -> ! {
 
     let mmfr0 = read_sysreg!("id_aa64mmfr0_el1");
     let geometry = Geometry::from_id_aa64mmfr0(mmfr0);
-    let vtcr = geometry.vtcr(mmfr0, VmidBits::from_id_aa64mmfr1(read_sysreg!("id_aa64mmfr1_el1")));
+    let vtcr = geometry.vtcr(mmfr0, read_sysreg!("id_aa64mmfr1_el1"));
     // SAFETY: no guest runs yet.
     unsafe { vcpu::init_cpu(vtcr) };
     if let Err(error) = irq::init_cpu(CpuId::BOOT) {
@@ -216,7 +234,7 @@ fn report(options: &Options<'_>) {
 /// EL2's final map: the image, RAM but for what must not be mapped, the devices that Nacelle drives.
 fn build_map(
     machine: Option<&Machine<'_>>,
-    uart: Option<&Pl011>,
+    uart: Option<&Uart>,
     tree: &DeviceTree<'_>,
     dtb: u64,
 ) -> Result<Map, el2_map::MapError> {
@@ -235,6 +253,19 @@ fn build_map(
         }
         for range in machine.gic.ranges() {
             map_device(&mut map, &range)?;
+        }
+        for range in machine.raspberry_pi.iter().flat_map(|pi| [pi.power, pi.gpio]).flatten() {
+            map_device(&mut map, &range)?;
+        }
+        // A spin table that the firmware keeps to itself (`no-map`), or outside RAM, is reached past the caches, as the CPU
+        // that waits reaches it. In RAM that is mapped, its page is there already.
+        for cpu in &machine.cpus {
+            if let EnableMethod::SpinTable { release_address } = cpu.enable {
+                match map.map(release_address.raw(), release_address.raw(), 8, Use::Device) {
+                    Ok(()) | Err(el2_map::MapError::Occupied(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
     } else {
         // Only enough to say what is wrong: the tree's text may be part of the message.
@@ -293,7 +324,7 @@ fn init_memory(machine: &Machine<'_>, tree: &DeviceTree<'_>, dtb: u64) {
     }
 }
 
-fn init_gic(machine: &Machine<'_>, uart: Option<&Pl011>) {
+fn init_gic(machine: &Machine<'_>, uart: Option<&Uart>) {
     let physical = match &machine.gic {
         // SAFETY: the frames of the GIC by the device tree, mapped as devices by `build_map`; nobody else drives it.
         Gic::V2 { gicd, gicc, gich, gicv, .. } => unsafe {
@@ -318,6 +349,11 @@ fn init_gic(machine: &Machine<'_>, uart: Option<&Pl011>) {
         hypervisor_timer: machine.timer.hypervisor.intid,
         maintenance,
         uart: uart.and_then(|uart| uart.interrupt).map(|interrupt| interrupt.intid),
+        gicv: match &machine.gic {
+            Gic::V2 { gicv, .. } => Some(*gicv),
+            Gic::V3 { .. } => None,
+        },
+        told_frequency: machine.timer.frequency.unwrap_or(0),
     };
     irq::init(physical, lines);
 }

@@ -12,6 +12,7 @@ use crate::sync::TicketMutex;
 
 use crate::console::{self, Input};
 use crate::cpu::{CpuId, MAX_CPUS};
+use crate::devicetree::PaRange;
 use crate::domain::{self, Domain};
 use crate::vcpu::{VcpuId, request};
 use crate::{event, keys, sched, vgic};
@@ -41,6 +42,10 @@ pub struct Lines {
     pub maintenance: IntId,
     /// The console's UART.
     pub uart: Option<IntId>,
+    /// GICv2: the virtual CPU interface, which stage 2 shows to guests.
+    pub gicv: Option<PaRange>,
+    /// The counter's frequency by the device tree, where that does not trust the firmware with CNTFRQ_EL0; or 0.
+    pub told_frequency: u32,
 }
 
 /// The part of a vCPU's interrupt state that is in the hardware while it is loaded.
@@ -95,6 +100,16 @@ pub fn version() -> gic::Version {
     physical().version()
 }
 
+/// What a domain's virtual GIC is made of: the version, which is the machine's, and GICv2's virtual CPU interface.
+pub fn guest_gic() -> (gic::Version, Option<PaRange>) {
+    (version(), LINES.get().and_then(|lines| lines.gicv))
+}
+
+/// What domains are told of the counter's frequency besides CNTFRQ_EL0; 0: nothing.
+pub fn told_counter_frequency() -> u32 {
+    LINES.get().map_or(0, |lines| lines.told_frequency)
+}
+
 /// Makes `cpu` leave its guest or its sleep.
 #[inline]
 pub fn kick(cpu: CpuId) {
@@ -134,12 +149,21 @@ pub fn route_to_control(domain: &Domain, intid: IntId, trigger: Trigger) -> bool
     true
 }
 
-/// Backs a vCPU's virtual timer interrupt by the machine's, under the same number.
+/// Backs a vCPU's virtual timer interrupt by the machine's.
 pub fn back_virtual_timer(domain: &Domain, vcpu: VcpuId) {
     if let Some(lines) = LINES.get() {
         let line = lines.virtual_timer;
-        domain.vgic.lock().attach_hw(vgic::index_of(vcpu), line, Some(line), &mut DomainHost { domain });
+        let shown = guest_virtual_timer(domain, line);
+        domain.vgic.lock().attach_hw(vgic::index_of(vcpu), shown, Some(line), &mut DomainHost { domain });
     }
+}
+
+/// The interrupt that the virtual timer is to a guest: dom0 has the machine's device tree, others have one that says
+/// `GUEST_TIMER_VIRT_PPI`.
+#[inline]
+fn guest_virtual_timer(domain: &Domain, line: IntId) -> IntId {
+    const SHOWN: Option<IntId> = IntId::new(pv_abi::arch_arm::GUEST_TIMER_VIRT_PPI);
+    if domain.is_control { line } else { SHOWN.unwrap_or(line) }
 }
 
 /// The physical distributor on behalf of a domain's virtual one.
@@ -186,7 +210,7 @@ pub fn serve() -> bool {
                 // Stays active at the physical GIC until the guest deactivates it through its list register.
                 let kicks = loaded.domain.vgic.lock().inject_current(
                     vgic::index_of(loaded.vcpu.id),
-                    intid,
+                    guest_virtual_timer(&loaded.domain, intid),
                     &mut gic.list_registers(),
                 );
                 vgic::deliver(&loaded.domain, kicks);
@@ -288,8 +312,8 @@ fn receive() {
             Input::Switched(to_nacelle) => keys::announce_input(to_nacelle),
         }
     }
-    if for_dom0 && let Some(control) = domain::control_domain() {
-        event::send_global_virq(&control, pv_abi::xen::Virq::Console);
+    if for_dom0 {
+        event::send_machine_virq(pv_abi::xen::Virq::Console);
     }
 }
 

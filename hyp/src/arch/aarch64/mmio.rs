@@ -5,6 +5,7 @@ use stage2::Ipa;
 
 use crate::arch::Access;
 use crate::console::GUEST;
+use crate::p2m;
 
 use super::errata;
 use super::percpu::Loaded;
@@ -23,6 +24,7 @@ mod iss {
     /// The fault, without its level.
     pub const FAULT: u64 = 0x3c;
     pub const TRANSLATION: u64 = 0x04;
+    pub const ACCESS_FLAG: u64 = 0x08;
     pub const PERMISSION: u64 = 0x0c;
 }
 
@@ -97,13 +99,30 @@ pub fn data_abort(loaded: &Loaded, ctx: &mut Context, esr: u64) {
         emulate(loaded, ctx, esr, frame, offset);
         return trap::skip_instruction(esr);
     }
-    if loaded.domain.p2m.allows(ipa.gfn(), if is_write { Access::Write } else { Access::Read }) {
-        // Another CPU was in the middle of break-before-make: the entry is good now.
+    if is_watched(loaded, esr, ipa) {
+        return;
+    }
+    let access = if is_write { Access::Write } else { Access::Read };
+    // If there is something: another CPU was in the middle of break-before-make, or was first to touch the page.
+    if is_backed(loaded, ipa) || loaded.domain.p2m.allows(ipa.gfn(), access) {
         return;
     }
     log::warn!(target: GUEST, "{} v{}: data abort, {} of IPA {:#x} (VA {far:#x}) at {:#x}, ESR {esr:#x}",
         loaded.domain.id, loaded.vcpu.id.get(), if is_write { "write" } else { "read" }, ipa.raw(), read_sysreg!("elr_el2"));
     inject::external_abort(far, true, is_write);
+}
+
+/// Whether the access was to a page that is watched ([`p2m::P2m::touch`]), which it may now be made to.
+fn is_watched(loaded: &Loaded, esr: u64, ipa: Ipa) -> bool {
+    esr & iss::FAULT == iss::ACCESS_FLAG && loaded.domain.p2m.touch(ipa.gfn())
+}
+
+/// Gives memory on demand its backing, or ends the domain for which there is none. Whether the access was to such memory.
+fn is_backed(loaded: &Loaded, ipa: Ipa) -> bool {
+    loaded.domain.p2m.back(ipa.gfn()).unwrap_or_else(|_| {
+        p2m::out_of_budget(&loaded.domain, ipa.gfn());
+        true
+    })
 }
 
 /// Whether an abort is one of stage 2's translation: address size, translation, access flag or permission (fault status
@@ -144,7 +163,8 @@ pub fn instruction_abort(loaded: &Loaded, esr: u64) {
         return other_abort(loaded, far, esr, false, false);
     }
     let Some(ipa) = fault_ipa(far, esr) else { return };
-    if loaded.domain.p2m.allows_execution(ipa.gfn()) {
+    if is_watched(loaded, esr, ipa) || is_backed(loaded, ipa) || loaded.domain.p2m.allows_execution(ipa.gfn())
+    {
         return;
     }
     log::warn!(target: GUEST, "{} v{}: instruction abort at IPA {:#x} (VA {far:#x}), ESR {esr:#x}",

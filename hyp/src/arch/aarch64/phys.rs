@@ -93,8 +93,14 @@ pub unsafe fn copy_to(pa: Pa, from: &[u8]) {
 /// See the module; for both ranges.
 #[inline]
 pub unsafe fn copy(to: Pa, from: Pa, len: usize) {
-    // SAFETY: the caller's promise; `copy` allows overlap.
-    unsafe { core::ptr::copy(from.raw() as *const u8, to.raw() as *mut u8, len) };
+    let (to, from) = (to.raw() as *mut u8, from.raw() as *const u8);
+    if to.addr().abs_diff(from.addr()) >= len {
+        // SAFETY: the caller's promise, and they do not overlap.
+        unsafe { copy_bytes(to, from, len) };
+    } else {
+        // SAFETY: the caller's promise; `copy` allows overlap.
+        unsafe { core::ptr::copy(from, to, len) };
+    }
 }
 
 /// Clears whole pages, as the caches see them.
@@ -191,6 +197,11 @@ pub unsafe fn zeroed_storage(first: Mfn, count: Pages) -> core::ptr::NonNull<u8>
     unsafe { clear_pages(first, count) };
     // SAFETY: RAM never begins at address 0 here, since frame 0 is reserved or absent.
     unsafe { core::ptr::NonNull::new_unchecked(first.pa().raw() as *mut u8) }
+}
+
+/// The first of the pages that [`zeroed_storage`] made to be there. RAM is mapped at its own address.
+pub fn frame_of_storage(storage: core::ptr::NonNull<u8>) -> Option<Mfn> {
+    Some(Pa::new(storage.as_ptr().addr() as u64).mfn())
 }
 
 /// Cleans and invalidates the data cache over a range, to the point of coherency (DDI 0487 D7.5.9): for memory that

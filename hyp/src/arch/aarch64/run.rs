@@ -10,8 +10,12 @@
 
 use alloc::sync::Arc;
 
+use pv_abi::xen::Virq;
+
+use crate::console;
 use crate::domain::Domain;
 use crate::event;
+use crate::mm::memory;
 use crate::sched;
 use crate::timer as deadlines;
 use crate::vcpu::{Vcpu, request};
@@ -47,15 +51,20 @@ pub fn serve_requests(loaded: &Loaded) -> u64 {
 pub fn run_loop() -> ! {
     let cpu = percpu::this();
     loop {
+        if console::take_news() {
+            event::send_machine_virq(Virq::ConRing);
+        }
         let now = timer::now();
         let decision = sched::pick(cpu.id(), now);
         if decision.unload {
             unload();
         }
         let Some(next) = decision.next else {
-            timer::set_slice_end(None);
-            // Who is switched off, or was destroyed, does not stay loaded: its stage 2 may be about to go.
-            if cpu.loaded().is_some_and(|l| l.vcpu.sched.state() == sched::State::Down) {
+            timer::set_slice_end(decision.refill.map(|ticks| now.after(ticks)));
+            // Who is switched off or paused does not stay loaded: its stage 2 may be about to go, or somebody wants to
+            // see its registers.
+            let leaves = |l: &Loaded| l.vcpu.sched.state() == sched::State::Down || l.vcpu.sched.is_paused();
+            if cpu.loaded().is_some_and(leaves) {
                 unload();
             }
             idle();
@@ -139,7 +148,7 @@ fn run(loaded: &Loaded) -> Ended {
 fn unload_and_mark_down() {
     let Some(vcpu) = percpu::this().loaded().map(|l| l.vcpu.clone()) else { return };
     unload();
-    deadlines::cancel_all(&vcpu);
+    deadlines::cancel_own(&vcpu);
     vcpu.is_up.store(false, core::sync::atomic::Ordering::Release);
 }
 
@@ -177,15 +186,21 @@ fn unload() {
     sched::set_loaded(&vcpu, None);
 }
 
-/// Sleeps until an interrupt is pending, and serves all that are.
+/// Clears free memory, then sleeps, until an interrupt is pending, and serves all that are.
 fn idle() {
     let cpu = percpu::this();
-    // Interrupts are masked, so one that comes between this check and the WFI is still pending there and ends it
-    // (DDI 0487 D1.6.2). The isb lets ISR_EL1 show what is pending now.
-    isb();
-    if !sched::must_reschedule(cpu.id()) && !irq::interrupt_pending() {
-        // SAFETY: waits; the dsb lets earlier stores complete first, as the architecture asks before WFI.
-        unsafe { core::arch::asm!("dsb sy", "wfi", options(nostack)) };
+    loop {
+        // Interrupts are masked, so one that comes between this check and the WFI is still pending there and ends it
+        // (DDI 0487 D1.6.2). The isb lets ISR_EL1 show what is pending now.
+        isb();
+        if sched::must_reschedule(cpu.id()) || irq::interrupt_pending() {
+            break;
+        }
+        if !memory().clear_ahead() {
+            // SAFETY: waits; the dsb lets earlier stores complete first, as the architecture asks before WFI.
+            unsafe { core::arch::asm!("dsb sy", "wfi", options(nostack)) };
+            break;
+        }
     }
     while irq::serve() {}
 }

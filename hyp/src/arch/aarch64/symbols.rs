@@ -1,6 +1,6 @@
 //! Names of this image's functions, for backtraces.
 //!
-//! `scripts/build` writes the table of functions into the space that linker.ld leaves for it, in read-only data.
+//! `scripts/build` writes the table of functions into the space that `build.rs` leaves for it, in read-only data.
 //! Without it (all zeros) backtraces show offsets.
 //!
 //! ```text

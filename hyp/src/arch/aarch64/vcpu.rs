@@ -12,10 +12,12 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
-use stage2::Pa;
+use pv_abi::arch_arm::{VcpuGuestContext, VcpuGuestCoreRegs};
+use stage2::{Ipa, Pa};
 
 use super::sysreg::{hcr, isb, read_sysreg, write_sysreg};
 use super::vectors::Context;
+use crate::arch::{Access, TranslationFault};
 use crate::time::Ticks;
 
 /// SPSR_EL2 of a vCPU that starts: EL1h, D, A, I, F masked.
@@ -298,6 +300,38 @@ impl Machine {
         isb();
     }
 
+    /// The registers that the toolstack's context has.
+    pub fn read_context(&self) -> VcpuGuestContext {
+        let el1 = &self.el1;
+        VcpuGuestContext {
+            user_regs: VcpuGuestCoreRegs {
+                x: self.context.x,
+                pc64: self.context.elr,
+                cpsr: self.context.spsr,
+                spsr_el1: el1.spsr,
+                sp_el0: el1.sp_el0,
+                sp_el1: el1.sp,
+                elr_el1: el1.elr,
+                ..VcpuGuestCoreRegs::default()
+            },
+            sctlr: el1.sctlr,
+            ttbcr: el1.tcr,
+            ttbr0: el1.ttbr0,
+            ttbr1: el1.ttbr1,
+            ..VcpuGuestContext::default()
+        }
+    }
+
+    /// Sets those. `cpsr` names EL1 or EL0 in AArch64 state: it becomes SPSR_EL2.
+    pub fn write_context(&mut self, context: &VcpuGuestContext) {
+        let (user, el1) = (&context.user_regs, &mut self.el1);
+        self.context.x = user.x;
+        (self.context.elr, self.context.spsr) = (user.pc64, user.cpsr);
+        (el1.spsr, el1.sp_el0, el1.sp, el1.elr) = (user.spsr_el1, user.sp_el0, user.sp_el1, user.elr_el1);
+        (el1.sctlr, el1.tcr, el1.ttbr0, el1.ttbr1) =
+            (context.sctlr, context.ttbcr, context.ttbr0, context.ttbr1);
+    }
+
     /// A virtual SError for this vCPU, which is not loaded: it takes it when it runs and has them unmasked.
     pub fn pend_serror(&mut self) {
         self.virtual_serror = hcr::VSE;
@@ -363,8 +397,8 @@ pub unsafe fn init_cpu(vtcr: u64) {
         write_sysreg!("cptr_el2", CPTR_BASE | CPTR_TFP);
         write_sysreg!("cntp_ctl_el0", 0);
         write_sysreg!("cntv_ctl_el0", 0);
-        write_sysreg!("vbar_el2", super::vectors::vectors as *const () as u64);
     }
+    super::spectre::init_cpu();
     let (mmfr0, mmfr1) = (read_sysreg!("id_aa64mmfr0_el1"), read_sysreg!("id_aa64mmfr1_el1"));
     // SAFETY: registers that exist by the ID registers, and that Linux's Documentation/arch/arm64/booting.rst makes the
     // firmware leave to EL2; they act on guests only. At 0, fine-grained traps (FEAT_FGT) trap what is new since they came,
@@ -394,25 +428,43 @@ pub unsafe fn init_cpu(vtcr: u64) {
     }
 }
 
-/// Translates a virtual address of the loaded guest (AT S12E1R or S12E1W, DDI 0487 C5.4).
-pub fn translate(va: u64, access: crate::arch::Access) -> Result<Pa, crate::arch::TranslationFault> {
-    // The guest may be in the middle of using PAR_EL1 itself; its value is put back.
-    let guest_par = read_sysreg!("par_el1");
-    let par: u64;
-    match access {
+/// Translates through the instruction `$at`; what PAR_EL1 then says.
+macro_rules! address_translation {
+    ($at:literal, $va:expr) => {{
+        // The guest may be in the middle of using PAR_EL1 itself; its value is put back.
+        let guest_par = read_sysreg!("par_el1");
+        let par: u64;
         // SAFETY: an address translation changes PAR_EL1 only.
-        crate::arch::Access::Read => unsafe {
-            asm!("at s12e1r, {}", "isb", "mrs {}, par_el1", in(reg) va, out(reg) par, options(nostack));
-        },
-        // SAFETY: as above.
-        crate::arch::Access::Write => unsafe {
-            asm!("at s12e1w, {}", "isb", "mrs {}, par_el1", in(reg) va, out(reg) par, options(nostack));
-        },
-    }
-    // SAFETY: restores what the guest had.
-    unsafe { write_sysreg!("par_el1", guest_par) };
-    if par & 1 != 0 {
-        return Err(crate::arch::TranslationFault);
-    }
-    Ok(Pa::new(par & 0x000f_ffff_ffff_f000 | va & 0xfff))
+        unsafe {
+            asm!(concat!("at ", $at, ", {}"), "isb", "mrs {}, par_el1", in(reg) $va, out(reg) par, options(nostack));
+        }
+        // SAFETY: restores what the guest had.
+        unsafe { write_sysreg!("par_el1", guest_par) };
+        par
+    }};
+}
+
+/// The address in PAR_EL1, unless it says that the translation failed.
+#[inline]
+fn output(par: u64, va: u64) -> Option<u64> {
+    (par & 1 == 0).then_some(par & 0x000f_ffff_ffff_f000 | va & 0xfff)
+}
+
+/// Translates a virtual address of the loaded guest (AT S12E1R or S12E1W, DDI 0487 C5.4).
+#[inline]
+pub fn translate(va: u64, access: Access) -> Result<Pa, TranslationFault> {
+    let par = match access {
+        Access::Read => address_translation!("s12e1r", va),
+        Access::Write => address_translation!("s12e1w", va),
+    };
+    output(par, va).map(Pa::new).ok_or(TranslationFault)
+}
+
+/// Translates through stage 1 alone (AT S1E1R or S1E1W).
+pub fn stage1(va: u64, access: Access) -> Option<Ipa> {
+    let par = match access {
+        Access::Read => address_translation!("s1e1r", va),
+        Access::Write => address_translation!("s1e1w", va),
+    };
+    output(par, va).map(Ipa::new)
 }

@@ -56,6 +56,12 @@ unsafe extern "C" {
 
     /// The vector table; only its address is used.
     pub fn vectors();
+    /// The same, where a guest's branch history is pushed out first.
+    pub fn vectors_loop();
+    /// The same, with CLRBHB.
+    pub fn vectors_clear_history();
+    /// The same, where the firmware clears the branch predictors.
+    pub fn vectors_firmware();
 }
 
 global_asm!(
@@ -176,6 +182,7 @@ asynchronous:
 
 // An exception from EL2 itself: only ever a bug here. x0 = which vector. All registers go to the emergency stack,
 // since the ordinary one may be what faulted; SP_EL0 (the guest's) is the scratch register.
+    .globl  broken
 broken:
     msr     sp_el0, x1
     mrs     x1, tpidr_el2
@@ -276,6 +283,50 @@ vectors:
     SAVE_CALLER
     mov     x0, #{exit_serror}
     b       asynchronous
+
+    // Tables that do something against the guest's training of the branch predictors before they go on as above; what they
+    // use is the guest's when they do. SP_EL2 is its context.
+    .macro BY_LOOP
+    str     x0, [sp, #0]
+    adrp    x0, predictor_branches
+    ldr     w0, [x0, :lo12:predictor_branches]
+1:  b       2f
+2:  subs    w0, w0, #1
+    b.ne    1b
+    dsb     nsh                             // nothing is speculated past these until the branches are done
+    isb
+    ldr     x0, [sp, #0]
+    .endm
+    .macro BY_CLRBHB
+    hint    #22
+    isb
+    .endm
+    .macro BY_FIRMWARE
+    stp     x0, x1, [sp, #0]
+    stp     x2, x3, [sp, #16]
+    adrp    x0, predictor_function
+    ldr     w0, [x0, :lo12:predictor_function]
+    smc     #0                              // keeps x4 to x30 (DEN 0028F 2.6)
+    ldp     x2, x3, [sp, #16]
+    ldp     x0, x1, [sp, #0]
+    .endm
+    .macro MORE name, prepare
+    .balign 2048
+    .global \name
+\name:
+    .set    at, 0
+    .rept   16
+    .balign 128
+    .if     at >= 0x400                     // below, from EL2 itself
+    \prepare
+    .endif
+    b       vectors + at
+    .set    at, at + 128
+    .endr
+    .endm
+    MORE    vectors_loop, BY_LOOP
+    MORE    vectors_clear_history, BY_CLRBHB
+    MORE    vectors_firmware, BY_FIRMWARE
 "#,
     host_sp = const offset_of!(Context, host_sp),
     elr = const offset_of!(Context, elr),

@@ -39,7 +39,7 @@ impl Guest {
         let domain = domain(1, vcpus);
         let info = page(&domain, 3);
         for vcpu in 0..vcpus {
-            register_vcpu_info(&domain, VcpuId::new(vcpu), page(&domain, 3), vcpu * 64).unwrap();
+            register_vcpu_info(&domain, VcpuId::new(vcpu), Gfn::new(3), vcpu * 64).unwrap();
             info.write_u8(vcpu as usize * 64, 0);
         }
         let control: Vec<_> = (0..vcpus).map(|vcpu| page(&domain, 8 + u64::from(vcpu))).collect();

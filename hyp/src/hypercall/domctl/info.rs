@@ -3,12 +3,15 @@
 use core::sync::atomic::Ordering;
 
 use pv_abi::domctl::{
-    GetDomainInfo, XEN_DOMINF_BLOCKED, XEN_DOMINF_HAP, XEN_DOMINF_HVM_GUEST, XEN_DOMINF_PAUSED,
-    XEN_DOMINF_RUNNING, XEN_DOMINF_SHUTDOWN, XEN_DOMINF_SHUTDOWNMASK, XEN_DOMINF_SHUTDOWNSHIFT,
-    XEN_INVALID_MAX_VCPU_ID,
+    GetDomainInfo, XEN_DOMINF_BLOCKED, XEN_DOMINF_DYING, XEN_DOMINF_HAP, XEN_DOMINF_HVM_GUEST,
+    XEN_DOMINF_PAUSED, XEN_DOMINF_RUNNING, XEN_DOMINF_SHUTDOWN, XEN_DOMINF_SHUTDOWNMASK,
+    XEN_DOMINF_SHUTDOWNSHIFT, XEN_DOMINF_XS_DOMAIN, XEN_INVALID_MAX_VCPU_ID,
 };
 
+use stage2::Gfn;
+
 use crate::domain::Domain;
+use crate::domain::life::Stage;
 use crate::sched::{self, Phase, State};
 
 /// Describes a domain as of now.
@@ -31,6 +34,12 @@ pub fn describe(domain: &Domain) -> GetDomainInfo {
     if online != 0 && waiting == online {
         flags |= XEN_DOMINF_BLOCKED;
     }
+    if domain.life.stage() == Stage::Dead {
+        flags |= XEN_DOMINF_DYING;
+    }
+    if domain.is_store {
+        flags |= XEN_DOMINF_XS_DOMAIN;
+    }
     if domain.pause_count.load(Ordering::Acquire) != 0 {
         flags |= XEN_DOMINF_PAUSED;
     }
@@ -48,11 +57,11 @@ pub fn describe(domain: &Domain) -> GetDomainInfo {
         tot_pages: domain.pages.current().get(),
         max_pages: domain.pages.maximum().get(),
         outstanding_pages: domain.pages.claimed().get(),
-        // Only the domain maps it, and where is not kept.
-        shared_info_frame: u64::MAX,
+        shared_info_frame: domain.shared_info_gfn().map_or(u64::MAX, Gfn::raw),
         cpu_time,
         nr_online_vcpus: online,
         max_vcpu_id: highest.checked_sub(1).unwrap_or(XEN_INVALID_MAX_VCPU_ID),
+        handle: *domain.handle.lock(),
         gpaddr_bits: u8::try_from(domain.p2m.geometry().ipa_bits()).unwrap_or(0),
         ..GetDomainInfo::default()
     }

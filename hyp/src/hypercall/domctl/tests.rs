@@ -1,3 +1,5 @@
+mod life;
+
 use super::*;
 use crate::cpu::CpuId;
 use crate::mm::testing::{self, Guest};
@@ -25,7 +27,7 @@ fn pair() -> Pair {
     sched::init(CpuMask::first_n(2));
     let dom0 = testing::guest(0, 1024);
     let other = testing::guest(7, 512);
-    sched::add(&other.vcpu, sched::DEFAULT_WEIGHT, CpuMask::ALL);
+    sched::add(&other.vcpu, &other.domain.share, CpuMask::ALL);
     domain::insert(other.domain.clone());
     let (call, map) = (dom0.page(0), dom0.page(0));
     Pair { dom0, call, map, other }
@@ -74,7 +76,7 @@ fn another_version_and_another_caller_are_refused() {
     pair.other.put(page, &Domctl { cmd: 4, interface_version: 0x15, ..Domctl::default() });
     assert_eq!(call(&pair.other.caller(), &[page, 0, 0, 0, 0]), Outcome::Done(Errno::EPERM.into()));
     assert_eq!(pair.raw(Op::Pausedomain, DomId::new(8), DomctlUnion::default()), Err(Errno::ESRCH));
-    assert_eq!(pair.act(Op::Cacheflush), Err(Errno::ENOSYS));
+    assert_eq!(pair.act(Op::SoftReset), Err(Errno::ENOSYS));
     // The domain is looked for before the operation.
     for (domain, errno) in [(7, Errno::ENOSYS), (8, Errno::ESRCH)] {
         let unknown =
@@ -129,7 +131,7 @@ fn pauses_are_counted_and_not_for_oneself() {
     assert!(pair.other.vcpu.sched.is_paused() && !pair.other.domain.is_runnable());
     assert_eq!(pair.act(Op::Unpausedomain), Ok(()));
     assert!(!pair.other.vcpu.sched.is_paused() && pair.other.domain.is_runnable());
-    for _ in 0..MAX_PAUSES {
+    for _ in 0..255 {
         assert_eq!(pair.act(Op::Pausedomain), Ok(()));
     }
     assert_eq!(pair.act(Op::Pausedomain), Err(Errno::EOVERFLOW));
@@ -199,7 +201,16 @@ fn ceilings_and_weights_are_set() {
     pair.ask(Op::SchedulerOp, &op(SchedulerCmd::Putinfo, 512, 0)).unwrap();
     let got = pair.ask(Op::SchedulerOp, &op(SchedulerCmd::Getinfo, 0, 0)).unwrap();
     assert_eq!(got.u.get::<SchedCredit2>(), SchedCredit2 { weight: 512, cap: 0 });
-    assert_eq!(pair.ask(Op::SchedulerOp, &op(SchedulerCmd::Putinfo, 512, 50)), Err(Errno::EOPNOTSUPP));
+    assert_eq!(pair.other.vcpu.sched.weight(), 512);
+    // 0 leaves the weight; a cap is in percent of one CPU, and may be more than one.
+    pair.ask(Op::SchedulerOp, &op(SchedulerCmd::Putinfo, 0, 150)).unwrap();
+    let got = pair.ask(Op::SchedulerOp, &op(SchedulerCmd::Getinfo, 0, 0)).unwrap();
+    assert_eq!(got.u.get::<SchedCredit2>(), SchedCredit2 { weight: 512, cap: 150 });
+    // A vCPU that comes later has its domain's weight, too.
+    let domain = &pair.other.domain;
+    let later = Arc::new(crate::vcpu::Vcpu::new(domain, pair.other.vcpu.id, crate::arch::VcpuState));
+    sched::add(&later, &domain.share, CpuMask::ALL);
+    assert_eq!(later.sched.weight(), 512);
     let credit = SchedulerOp { sched_id: 5, ..op(SchedulerCmd::Getinfo, 0, 0) };
     assert_eq!(pair.ask(Op::SchedulerOp, &credit), Err(Errno::EINVAL));
     let vcpus = op(SchedulerCmd::Getvcpuinfo, 0, 0);

@@ -9,13 +9,14 @@ use pv_abi::memory::{AddToPhysmap, AddToPhysmapBatch, RemoveFromPhysmap, Space};
 use stage2::{Attributes, Gfn, Mfn, PageType, Pages};
 use zerocopy::IntoBytes;
 
-use super::super::{Caller, target};
+use super::super::Caller;
 use super::Progress;
 use crate::arch;
 use crate::domain::{self, Domain};
 use crate::mm::guest;
 use crate::mm::page::PageRef;
 use crate::p2m::Batch;
+use crate::privilege::{self, Action};
 
 /// Pages handled in one batch.
 const CHUNK: usize = 32;
@@ -83,7 +84,7 @@ pub(super) fn add(caller: &Caller<'_>, argument: u64, start: u64) -> Result<Prog
     if space == Some(Space::GmfnForeign) {
         return Err(Errno::ENOSYS);
     }
-    let target = target(caller, request.domid)?;
+    let target = privilege::subject(caller, Action::ChangePhysmap, request.domid)?;
     if space == Some(Space::GmfnRange) && u64::from(request.size) < start {
         return Err(Errno::EILSEQ);
     }
@@ -104,7 +105,8 @@ fn foreign(caller: &Caller<'_>, mapper: &Domain, domid: DomId) -> Result<Arc<Dom
     if owner.id == mapper.id {
         return Err(Errno::EINVAL);
     }
-    if mapper.is_control { Ok(owner) } else { Err(Errno::EPERM) }
+    privilege::may_to(mapper, Action::MapForeign, &owner)?;
+    Ok(owner)
 }
 
 /// `XENMEM_add_to_physmap_batch`: many pages, each with an error number of its own.
@@ -118,7 +120,7 @@ pub(super) fn add_batch(caller: &Caller<'_>, argument: u64, start: u64) -> Resul
     if space == Some(Space::GmfnRange) {
         return Err(Errno::EOPNOTSUPP);
     }
-    let target = target(caller, request.domid)?;
+    let target = privilege::subject(caller, Action::ChangePhysmap, request.domid)?;
     let size = u64::from(request.size);
     if start >= size {
         return if size == 0 && start == 0 { Ok(Progress::Done(0)) } else { Err(Errno::EILSEQ) };
@@ -167,13 +169,15 @@ pub(super) fn add_batch(caller: &Caller<'_>, argument: u64, start: u64) -> Resul
     Ok(Progress::Done(0))
 }
 
-/// `XENMEM_remove_from_physmap`: `ENOENT` for devices and for what a grant put there, which ends otherwise.
+/// `XENMEM_remove_from_physmap`: `ENOENT` for devices and for what a grant put there, which ends otherwise. Memory of
+/// the domain's own is given back, for it could not be reached any more.
 #[inline(never)]
 pub(super) fn remove(caller: &Caller<'_>, argument: u64) -> Result<i64, Errno> {
     let request: RemoveFromPhysmap = guest::read(caller, argument)?;
-    let target = target(caller, request.domid)?;
+    let target = privilege::subject(caller, Action::ChangePhysmap, request.domid)?;
     let gfn = Gfn::new(request.gpfn);
     target.p2m.edit(|batch| match batch.lookup(gfn).map(|leaf| leaf.page_type()) {
+        None if batch.is_on_demand(gfn) => batch.unmap(gfn),
         Some(PageType::Ram | PageType::RamRo | PageType::Foreign | PageType::SharedXen) => batch.unmap(gfn),
         Some(PageType::GrantRw | PageType::GrantRo | PageType::Mmio) | None => Err(Errno::ENOENT),
     })?;

@@ -14,15 +14,16 @@ use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use pv_abi::errno::Errno;
 use pv_abi::memory::{Reservation, XENMEMF_ADDRESS_BITS_MASK, XENMEMF_POPULATE_ON_DEMAND, XENMEMF_VNODE};
-use stage2::{Gfn, Mfn, PAGE_SHIFT, Pa, Pages};
+use stage2::{BlockSize, Gfn, Mfn, PAGE_SHIFT, Pa, Pages};
 
-use super::super::{Caller, target};
+use super::super::Caller;
 use super::{MAX_EXTENTS, Progress, max_order, result};
 use crate::arch;
 use crate::domain::Domain;
 use crate::mm::block::Block;
 use crate::mm::{guest, memory};
 use crate::p2m::Batch;
+use crate::privilege::{self, Action};
 
 /// Extents read at once, and handled between two looks for interrupts.
 const CHUNK: usize = 32;
@@ -37,7 +38,9 @@ enum Stop {
     Full,
     /// An interrupt is pending.
     Interrupt,
-    /// An extent was refused, or its number could not be read.
+    /// Its number could not be read.
+    Unread,
+    /// An extent was refused.
     Refused,
 }
 
@@ -59,7 +62,7 @@ impl Request {
         if reservation.nr_extents > MAX_EXTENTS || start >= reservation.nr_extents {
             return None;
         }
-        let target = target(caller, reservation.domid).ok()?;
+        let target = privilege::subject(caller, Action::SizeMemory, reservation.domid).ok()?;
         let limit = address_limit(reservation.mem_flags)?;
         if reservation.extent_order > max_order(caller.domain) {
             return None;
@@ -79,19 +82,16 @@ impl Request {
     }
 
     fn allocate(&self) -> Option<Block> {
-        match self.limit {
-            None => memory().allocate(self.order),
-            Some(limit) => memory().allocate_below(self.order, limit),
-        }
+        memory().allocate_for(&self.target.pages, self.order, self.limit)
     }
 
-    /// Handles the extents from `start` on: `serve` gets the batch, an extent's guest frame, and how many extents are
-    /// left with it.
+    /// Handles the extents from `start` on: `serve` gets the batch, an extent's guest frame, and the numbers that are known
+    /// from there on, this one the first.
     fn each_extent(
         &self,
         caller: &Caller<'_>,
         start: u64,
-        mut serve: impl FnMut(&mut Batch<'_>, Gfn, u64) -> Result<(), Errno>,
+        mut serve: impl FnMut(&mut Batch<'_>, Gfn, &[u64]) -> Result<(), Errno>,
     ) -> Progress {
         let is_own = Arc::ptr_eq(&self.target, caller.domain);
         let mut gfns = [0u64; CHUNK];
@@ -114,15 +114,16 @@ impl Request {
                     } else {
                         guest::read_array(caller, list, gfns)
                     };
-                    for &gfn in gfns.iter().take(read) {
-                        match serve(batch, Gfn::new(gfn), self.extents - done) {
+                    for (index, &gfn) in gfns.iter().enumerate().take(read) {
+                        match serve(batch, Gfn::new(gfn), &gfns[index..read]) {
                             Ok(()) => done += 1,
                             Err(Errno::EBUSY) if done != begun => return Stop::Full,
+                            Err(Errno::EAGAIN) => return Stop::Interrupt,
                             Err(_) => return Stop::Refused,
                         }
                     }
                     if read < wanted {
-                        return Stop::Refused;
+                        return Stop::Unread;
                     }
                 }
                 Stop::Share
@@ -130,7 +131,12 @@ impl Request {
             match stop {
                 Stop::Share | Stop::Full => {}
                 Stop::Interrupt => return Progress::Interrupted(done),
-                Stop::Refused => break,
+                // Outside the batch, memory on demand can be read, too.
+                Stop::Unread
+                    if done != begun
+                        || guest::read_array(caller, self.list.wrapping_add(done * 8), &mut gfns[..1])
+                            == 1 => {}
+                Stop::Unread | Stop::Refused => break,
             }
         }
         Progress::Done(result(done))
@@ -170,10 +176,14 @@ pub(super) fn decrease(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
 #[inline(never)]
 pub(super) fn populate(caller: &Caller<'_>, argument: u64, start: u64) -> Progress {
     let Some(request) = Request::read(caller, argument, start) else { return Progress::Done(result(start)) };
-    if request.populate_on_demand {
-        return Progress::Done(result(start));
-    }
     let pages = request.pages_per_extent();
+    if request.populate_on_demand {
+        // Only for another, as in Xen: a guest that could mark its holes would get memory without asking for it.
+        if Arc::ptr_eq(&request.target, caller.domain) {
+            return Progress::Done(result(start));
+        }
+        return request.each_extent(caller, start, |batch, gfn, _| batch.mark_on_demand(gfn, pages));
+    }
     if request.target.is_direct_mapped {
         return request
             .each_extent(caller, start, |batch, gfn, _| batch.map_own(gfn, Mfn::new(gfn.raw()), pages));
@@ -183,19 +193,29 @@ pub(super) fn populate(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
         return request.each_extent(caller, start, |batch, gfn, _| {
             account.charge(pages)?;
             let populated = match request.allocate() {
-                Some(block) => batch.populate(gfn, block.clear()),
+                Some(block) => match block.clear_unless(arch::interrupt_pending) {
+                    Ok(block) => batch.populate(gfn, block),
+                    Err(_) => Err(Errno::EAGAIN),
+                },
                 None => Err(Errno::ENOMEM),
             };
             populated.inspect_err(|_| account.refund(pages))
         });
     }
-    // Single pages: counted and allocated some at a time; what is left over goes back.
+    // Single pages: counted and allocated as they follow one another in the list, where they make up blocks of 2 MiB; what is
+    // left over goes back.
     let mut fresh = ArrayVec::<Block, CHUNK>::new();
     let mut charged = Pages::ZERO;
-    let progress = request.each_extent(caller, start, |batch, gfn, left| {
+    let progress = request.each_extent(caller, start, |batch, gfn, list| {
         if fresh.is_empty() {
-            charged = charged.saturating_add(account.charge_up_to(Pages::new(left.min(CHUNK as u64))));
-            memory().allocate_singles(usize::try_from(charged.get()).unwrap_or(CHUNK), &mut fresh);
+            let to_block_end =
+                BlockSize::Block2M.pages().get() - gfn.raw() % BlockSize::Block2M.pages().get();
+            let follows = |pair: &(&u64, u64)| *pair.0 == pair.1;
+            let run = list.iter().zip(gfn.raw()..).take_while(follows).count() as u64;
+            let run = Pages::new(run.min(to_block_end));
+            charged = charged.saturating_add(account.charge_up_to(run.saturating_sub(charged)));
+            let count = usize::try_from(charged.min(run).get()).unwrap_or(CHUNK);
+            memory().allocate_singles(account, batch.place(gfn), count, &mut fresh);
         }
         let block = fresh.pop().ok_or(Errno::ENOMEM)?;
         batch.populate(gfn, block.clear())?;
@@ -222,7 +242,14 @@ pub(super) fn increase(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
             request.target.pages.refund(request.pages_per_extent());
             break;
         };
-        block.clear().give_to(request.target.id);
+        let Ok(block) = block.clear_unless(arch::interrupt_pending) else {
+            request.target.pages.refund(request.pages_per_extent());
+            return Progress::Interrupted(done);
+        };
+        if request.target.p2m.add_unmapped(block).is_err() {
+            request.target.pages.refund(request.pages_per_extent());
+            break;
+        }
         done += 1;
     }
     Progress::Done(result(done))

@@ -8,12 +8,13 @@ use stage2::Gfn;
 use zerocopy::IntoBytes;
 
 use super::super::Caller;
-use super::{MAX_EXTENTS, Progress, other_target};
+use super::{MAX_EXTENTS, Progress};
 use crate::arch;
 use crate::domain::Domain;
 use crate::grant;
 use crate::mm::guest;
 use crate::mm::page::PageRef;
+use crate::privilege::{self, Action};
 
 /// Frames handled in one batch.
 const CHUNK: usize = 32;
@@ -47,7 +48,7 @@ pub(super) fn acquire(caller: &Caller<'_>, argument: u64, start: u64) -> Result<
     if request.pad != 0 || request.frame.checked_add(frames).is_none_or(|end| end > u64::from(u32::MAX)) {
         return Err(Errno::EINVAL);
     }
-    let target = other_target(caller, request.domid)?;
+    let target = privilege::other_subject(caller, Action::AcquireResource, request.domid)?;
     let max_frames = max_frames(&target, &request);
     if max_frames == 0 {
         return Err(Errno::EINVAL);

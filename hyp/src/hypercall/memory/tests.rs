@@ -5,8 +5,11 @@ use pv_abi::GuestHandle;
 use pv_abi::domid::{DOMID_SELF, DomId};
 use pv_abi::errno::Errno;
 use pv_abi::memory::*;
+use pv_abi::nacelle::XENMEM_NACELLE_COUNTERS;
 use stage2::{Gfn, PageType, Pages};
 use zerocopy::{Immutable, IntoBytes};
+
+mod moving;
 
 use super::call;
 use crate::arch;
@@ -409,8 +412,6 @@ fn what_arm_does_not_have() {
         Op::MachineMemoryMap,
         Op::MachphysMapping,
         Op::SetMemoryMap,
-        Op::SetPodTarget,
-        Op::GetPodTarget,
         Op::PagingOp,
         Op::SharingOp,
         Op::ReservedDeviceMemoryMap,
@@ -440,6 +441,116 @@ fn pages_outside_the_map_count_and_come_back() {
     assert_eq!(fixture.with(Op::IncreaseReservation, &reservation), Outcome::Done(3));
     assert_eq!(fixture.pages(), 12);
     assert_eq!(fixture.with(Op::IncreaseReservation, &reservation), Outcome::Done(2), "the maximum");
-    let account = &fixture.guest.domain.pages;
-    assert_eq!(memory().reclaim(fixture.guest.domain.id, stage2::Mfn::ZERO, u64::MAX, account), None);
+    let p2m = &fixture.guest.domain.p2m;
+    let held = memory().free_count();
+    while p2m.teardown(&mut 10) == stage2::Progress::Preempted {}
+    assert_eq!(fixture.guest.domain.pages.current(), stage2::Pages::ZERO);
+    assert!(memory().free_count() >= held.saturating_add(stage2::Pages::new(20)));
+    let late = memory().allocate(0).unwrap().clear();
+    assert_eq!(p2m.add_unmapped(late), Err(Errno::ESRCH), "nothing more for the dead");
+}
+
+#[test]
+fn memory_on_demand_is_marked_for_another_and_backed_when_it_is_needed() {
+    machine(64);
+    let dom0 = Fixture::new(0, 100);
+    let built = guest(207, 2048);
+    domain::insert(built.domain.clone());
+    let mark = |gfns: &[u64], order| {
+        let reservation = Reservation {
+            extent_start: dom0.list(0, gfns),
+            nr_extents: gfns.len() as u64,
+            extent_order: order,
+            mem_flags: XENMEMF_POPULATE_ON_DEMAND,
+            domid: DomId::new(207),
+            ..Reservation::default()
+        };
+        dom0.with(Op::PopulatePhysmap, &reservation)
+    };
+    let free = memory().free_count();
+    assert_eq!(mark(&[0x4_0000, 0x8_0000, 0xc_0000], 18), Outcome::Done(3));
+    assert!(free.saturating_sub(memory().free_count()) <= Pages::new(1), "3 GiB in one table");
+    assert_eq!(built.domain.p2m.highest(), Gfn::new(0xf_ffff));
+    assert_eq!(mark(&[0x4_0000, 0x10_0000], 0), Outcome::Done(2), "what is marked stays marked");
+    // dom0 writes the kernel: the page is there, and counted.
+    let (page, writable) = built.domain.p2m.get_ram_or_shared(Gfn::new(0x4_0080)).unwrap();
+    assert!(writable && page.read_u64(0) == 0);
+    assert_eq!(built.domain.pages.current(), Pages::ONE);
+    assert_eq!(mark(&[0x4_0080], 0), Outcome::Done(0), "there is memory");
+    assert_eq!(mark(&[0x4_0000], 9), Outcome::Done(0));
+
+    // The guest gives back what it never touched, takes it again, and unmaps what it never touched.
+    let own = |op, gfn: u64, mem_flags| {
+        let reservation = Reservation {
+            extent_start: dom0.list(2, &[gfn]),
+            nr_extents: 1,
+            mem_flags,
+            domid: DomId::new(207),
+            ..Reservation::default()
+        };
+        dom0.with(op, &reservation)
+    };
+    assert_eq!(own(Op::DecreaseReservation, 0x8_0000, 0), Outcome::Done(1));
+    assert_eq!(own(Op::DecreaseReservation, 0x8_0000, 0), Outcome::Done(0));
+    assert_eq!(own(Op::PopulatePhysmap, 0x8_0000, 0), Outcome::Done(1));
+    assert_eq!(own(Op::PopulatePhysmap, 0x8_0001, 0), Outcome::Done(1), "over memory on demand");
+    assert_eq!(built.domain.pages.current(), Pages::new(3));
+    let remove = RemoveFromPhysmap { domid: DomId::new(207), gpfn: 0xc_0000, ..RemoveFromPhysmap::default() };
+    assert_eq!(dom0.with(Op::RemoveFromPhysmap, &remove), Outcome::Done(0));
+    assert_eq!(dom0.with(Op::RemoveFromPhysmap, &remove), failed(Errno::ENOENT));
+    drop(page);
+    domain::remove(DomId::new(207));
+}
+
+#[test]
+fn a_target_is_set_by_the_control_domain_and_read_by_the_domain_itself() {
+    machine(64);
+    let dom0 = Fixture::new(0, 100);
+    let other = Fixture::new(208, 2048);
+    let domain = &other.guest.domain;
+    domain::insert(domain.clone());
+    let port = crate::event::bind_virq(domain, pv_abi::xen::Virq::Arch0.raw(), 0).unwrap();
+    let word = core::mem::offset_of!(pv_abi::xen::SharedInfo, evtchn_pending);
+    let pending = || domain.shared_info().unwrap().read_u64(word) & 1 << port != 0;
+    let request = |domid, target_pages| PodTarget { domid, target_pages, ..PodTarget::default() };
+    let id = DomId::new(208);
+
+    assert_eq!(other.with(Op::GetPodTarget, &request(DOMID_SELF, 0)), Outcome::Done(0));
+    let answer: PodTarget = other.guest.take(other.structs);
+    assert_eq!((answer.target_pages, answer.tot_pages, answer.pod_entries), (2048 + 5, 5, 0), "the maximum");
+
+    assert_eq!(other.with(Op::SetPodTarget, &request(DOMID_SELF, 100)), failed(Errno::EPERM));
+    assert_eq!(other.with(Op::GetPodTarget, &request(DomId::DOM0, 0)), failed(Errno::ESRCH));
+    assert!(!pending());
+    assert_eq!(dom0.with(Op::SetPodTarget, &request(id, 1000)), Outcome::Done(0));
+    assert!(pending(), "the domain is told");
+    let answer: PodTarget = dom0.guest.take(dom0.structs);
+    assert_eq!((answer.target_pages, answer.tot_pages, answer.domid), (1000, 5, id));
+    assert_eq!((domain.pages.claimed(), memory().claimed()), (Pages::new(995), Pages::new(995)));
+    assert_eq!(
+        dom0.with(Op::SetPodTarget, &request(id, 2048 + 6)),
+        failed(Errno::EINVAL),
+        "beyond the maximum"
+    );
+    assert_eq!(dom0.with(Op::SetPodTarget, &request(DomId::new(209), 1)), failed(Errno::ESRCH));
+
+    assert_eq!(other.with(Op::GetPodTarget, &request(DOMID_SELF, 0)), Outcome::Done(0));
+    assert_eq!(other.guest.take::<PodTarget>(other.structs).target_pages, 1000);
+    // It takes what it was promised.
+    let gfns: Vec<u64> = (0..64).collect();
+    assert_eq!(other.reservation(Op::PopulatePhysmap, &gfns, 0), Outcome::Done(64));
+    assert_eq!(memory().claimed(), Pages::new(995 - 64));
+    let counters = pv_abi::nacelle::MemoryCounters { domid: id, ..Default::default() };
+    dom0.guest.put(dom0.structs, &counters);
+    let call =
+        |by: &Fixture| call(&by.guest.caller(), &[XENMEM_NACELLE_COUNTERS.into(), by.structs, 0, 0, 0]);
+    assert_eq!(call(&dom0), Outcome::Done(0));
+    let counters: pv_abi::nacelle::MemoryCounters = dom0.guest.take(dom0.structs);
+    assert_eq!((counters.pages_4k, counters.claimed, counters.blocks_2m), (64 + 5, 995 - 64, 0));
+    other.guest.put(
+        other.structs,
+        &pv_abi::nacelle::MemoryCounters { domid: DomId::new(209), ..Default::default() },
+    );
+    assert_eq!(call(&other), failed(Errno::ESRCH));
+    domain::remove(id);
 }

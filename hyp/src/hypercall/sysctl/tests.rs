@@ -203,13 +203,22 @@ fn the_scheduler_is_told_as_credit2() {
     let op = SchedulerOp { sched_id: 6, cmd: XEN_SYSCTL_SCHEDOP_GETINFO, ..SchedulerOp::default() };
     let parameters: Credit2Schedule = host.ask(Op::SchedulerOp, &op).unwrap().u.get();
     assert_eq!(parameters.ratelimit_us, RATELIMIT_US);
-    for wrong in [
-        SchedulerOp { cpupool_id: 1, ..op },
-        SchedulerOp { sched_id: 5, ..op },
-        SchedulerOp { cmd: XEN_SYSCTL_SCHEDOP_PUTINFO, ..op },
-    ] {
+    for wrong in
+        [SchedulerOp { cpupool_id: 1, ..op }, SchedulerOp { sched_id: 5, ..op }, SchedulerOp { cmd: 2, ..op }]
+    {
         assert!(host.ask(Op::SchedulerOp, &wrong).is_err());
     }
+    let put = |ratelimit_us| {
+        let mut put = SchedulerOp { cmd: XEN_SYSCTL_SCHEDOP_PUTINFO, ..op };
+        put.u.set(&Credit2Schedule { ratelimit_us });
+        host.ask(Op::SchedulerOp, &put).map(drop)
+    };
+    assert_eq!(
+        [put(2000), put(0), put(99), put(500_001), put(500_000)].map(|r| r.is_ok()),
+        [true, true, false, false, true]
+    );
+    let parameters: Credit2Schedule = host.ask(Op::SchedulerOp, &op).unwrap().u.get();
+    assert_eq!(parameters.ratelimit_us, 500_000);
 }
 
 #[test]
