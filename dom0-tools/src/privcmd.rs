@@ -7,8 +7,15 @@
 //! address in its structure is that of a buffer with room for the answer ([`Privcmd::call`]).
 
 mod buffer;
+mod creation;
 mod domctl;
+mod event;
+mod file_pages;
+mod foreign;
+mod grant_copy;
 mod memory;
+mod parameters;
+mod sched;
 mod sysctl;
 mod version;
 
@@ -16,6 +23,7 @@ use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io;
 
+use pv_abi::domid::DomId;
 use pv_abi::hypercall::Hypercall;
 use rustix::io::Errno;
 use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode};
@@ -24,6 +32,10 @@ use zerocopy::{Immutable, IntoBytes};
 use buffer::Buffer;
 
 pub use domctl::{Affinity, CreditParameters};
+pub use file_pages::FilePages;
+pub use foreign::Resource;
+pub use grant_copy::GrantCopy;
+pub use memory::MemoryTarget;
 pub use sysctl::{NumaNode, Pool};
 pub use version::Version;
 
@@ -36,6 +48,22 @@ pub enum Error {
     /// There is no way to the hypervisor.
     #[error("cannot open {PRIVCMD}: {0}{hint}", hint = open_hint(.0))]
     Open(io::Error),
+    /// There is no way to grants.
+    #[error("cannot open {path}: {error}", path = grant_copy::GNTDEV)]
+    Grants {
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Another domain's memory could not be mapped, or not all of it.
+    #[error("cannot map memory of domain {domain}: {what}: {errno}", domain = .domain.raw())]
+    Map {
+        /// Whose.
+        domain: DomId,
+        /// Which part of it.
+        what: String,
+        /// The kernel's or the hypervisor's answer.
+        errno: Errno,
+    },
     /// No memory for the arguments.
     #[error("no memory that can be locked for a hypercall: {0}")]
     Memory(Errno),

@@ -1,19 +1,30 @@
-//! `xl`: Xen's command line, for those commands that need no XenStore.
+//! `xl`: Xen's command line.
 //!
 //! ```text
-//!   arguments ── clap ──▶ Command ──▶ its module: ask Privcmd ──▶ plain data ──▶ text as xl's, or JSON
+//!   arguments ── clap ──▶ Command ──▶ its module: ask the hypervisor, XenStore ──▶ plain data ──▶ text as xl's, or JSON
 //! ```
 //! Options, output and exit statuses follow Debian's `xl` 4.17: 0 done, 1 failed, 2 wrong usage. Beyond it there are
 //! `--json` where something is read, and `--version`.
 #![forbid(unsafe_code)]
 
 mod command_line;
+mod config_update;
+mod configuration;
 mod cpupool;
+mod create;
+mod destroy;
 mod dmesg;
+mod host;
 mod info;
 mod list;
+mod long;
+mod manual;
+mod memory;
 mod names;
+mod power;
 mod sched;
+mod state;
+mod top;
 mod uptime;
 mod vcpus;
 
@@ -28,11 +39,18 @@ use pv_abi::domctl::SchedulerId;
 use pv_abi::domid::DomId;
 use serde::Serialize;
 
-use crate::privcmd::Privcmd;
-use command_line::{Arguments, Command};
+use command_line::{Arguments, Command, MemoryCommand, MemoryWhat};
+use host::Host;
 
+/// Failed.
+const FAILED: u8 = 1;
 /// Wrong usage.
 const USAGE: u8 = 2;
+
+/// An error that ends xl with another status than [`FAILED`].
+#[derive(Debug, thiserror::Error)]
+#[error("{1}")]
+struct Status(u8, String);
 
 /// Runs the command that the arguments name; the program's exit status.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -44,19 +62,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(status(error.kind()));
         }
     };
-    if arguments.dry_run {
+    if arguments.dry_run && !matches!(arguments.command, Command::Create(_) | Command::ConfigUpdate(_)) {
         eprintln!("command does not implement -N (dryrun) option");
         return ExitCode::FAILURE;
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match run(&arguments.command, &mut out).and_then(|()| Ok(out.flush()?)) {
+    match run(&arguments, &mut out).and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough, as `xl dmesg | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = out.flush();
             eprintln!("{error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(error.downcast_ref::<Status>().map_or(FAILED, |status| status.0))
         }
     }
 }
@@ -76,34 +94,61 @@ fn status(kind: ErrorKind) -> u8 {
     }
 }
 
-fn run(command: &Command, out: &mut impl Write) -> Result<()> {
-    let xen = Privcmd::open()?;
-    match command {
-        Command::Info(options) => info::run(&xen, options, out),
-        Command::List(options) => list::run(&xen, options, out),
-        Command::Claims(options) => list::claims(&xen, options, out),
-        Command::Dmesg(options) => dmesg::run(&xen, options, out),
-        Command::DebugKeys { keys } => Ok(xen.press_keys(keys).context("cannot send debug keys")?),
-        Command::VcpuList(options) => vcpus::list(&xen, options, out),
-        Command::VcpuPin(options) => vcpus::pin(&xen, options),
-        Command::Uptime(options) => uptime::run(&xen, options, out),
-        Command::Domid { name } => names::domid(&xen, name, out),
-        Command::Domname { id } => names::domname(&xen, id, out),
+fn run(arguments: &Arguments, out: &mut impl Write) -> Result<()> {
+    // These need no hypervisor.
+    match &arguments.command {
+        Command::Completion { shell } => return manual::completion(*shell, out),
+        Command::Manual { directory } => return manual::write(directory),
+        Command::Memory(MemoryCommand { what: Some(MemoryWhat::Plot { file, output }), .. }) => {
+            return memory::dynamic::plot(file, output.as_deref(), out);
+        }
+        // All others do.
+        _ => {}
+    }
+    let host = &Host::open()?;
+    match &arguments.command {
+        Command::Create(options) => create::run(host, options, arguments.dry_run, out),
+        Command::Destroy { force, domains } => destroy::run(host, domains, *force || arguments.force),
+        Command::ConfigUpdate(options) => config_update::run(host, options, arguments.dry_run, out),
+        Command::List(options) => list::run(host, options, out),
+        Command::VmList { json } => list::uuids(host, *json, out),
+        Command::Shutdown(options) => power::run(host, power::Request::PowerOff, options),
+        Command::Reboot(options) => power::run(host, power::Request::Reboot, options),
+        Command::Console(options) => {
+            let id = host.find(&options.domain)?.id();
+            crate::console::attach(&host.xen, id, options.kind, options.number)
+        }
         Command::Pause { domain } => {
-            let id = names::find(&xen, domain)?;
-            Ok(xen.pause(id).with_context(|| format!("cannot pause domain {}", id.raw()))?)
+            let id = host.find(domain)?.id();
+            Ok(host.xen.pause(id).with_context(|| format!("cannot pause domain {}", id.raw()))?)
         }
         Command::Unpause { domain } => {
-            let id = names::find(&xen, domain)?;
-            Ok(xen.unpause(id).with_context(|| format!("cannot unpause domain {}", id.raw()))?)
+            let id = host.find(domain)?.id();
+            Ok(host.xen.unpause(id).with_context(|| format!("cannot unpause domain {}", id.raw()))?)
         }
-        Command::MemMax { domain, memory } => {
-            let id = names::find(&xen, domain)?;
-            let set = xen.set_max_memory(id, memory.0);
-            Ok(set.with_context(|| format!("cannot set domain {} static max memory", id.raw()))?)
+        Command::MemSet(options) => memory::set_target(host, options),
+        Command::MemMax { domain, memory } => memory::set_max(host, domain, memory.parse()?),
+        Command::Memory(options) => memory::dynamic::run(host, options, out),
+        Command::VcpuList(options) => vcpus::list(host, options, out),
+        Command::VcpuPin(options) => vcpus::pin(host, options),
+        Command::VcpuSet { ignore_host, domain, vcpus } => {
+            let vcpus = vcpus.parse().context("Error: Invalid argument.")?;
+            power::set_vcpus(host, domain, vcpus, *ignore_host)
         }
-        Command::SchedCredit2(options) => sched::run(&xen, options, out),
-        Command::CpupoolList(options) => cpupool::run(&xen, options, out),
+        Command::SchedCredit2(options) => sched::run(host, options, out),
+        Command::Domid { json, name } => names::domid(host, name, *json, out),
+        Command::Domname { json, id } => names::domname(host, id, *json, out),
+        Command::Rename { domain, name } => names::rename(host, domain, name),
+        Command::Trigger(options) => power::trigger(host, options),
+        Command::Sysrq { domain, letter } => power::sysrq(host, domain, letter),
+        Command::Info(options) => info::run(host, options, out),
+        Command::Dmesg(options) => dmesg::run(host, options, out),
+        Command::DebugKeys { keys } => Ok(host.xen.press_keys(keys).context("cannot send debug keys")?),
+        Command::Top(options) => top::run(host, options, out),
+        Command::Uptime(options) => uptime::run(host, options, out),
+        Command::Claims(options) => list::claims(host, options, out),
+        Command::CpupoolList(options) => cpupool::run(host, options, out),
+        Command::Completion { .. } | Command::Manual { .. } => Ok(()),
     }
 }
 
@@ -153,7 +198,9 @@ mod tests {
         assert_eq!(parse("xl list --bogus").err(), Some(2));
         assert_eq!(parse("xl domid").err(), Some(2));
         assert_eq!(parse("xl vcpu-pin 0").err(), Some(2));
-        assert_eq!(parse("xl mem-max 0 lots").err(), Some(2));
+        assert_eq!(parse("xl rename g1").err(), Some(2));
+        assert_eq!(parse("xl mem-set g1").err(), Some(2));
+        assert_eq!(parse("xl destroy").err(), Some(2));
     }
 
     #[test]

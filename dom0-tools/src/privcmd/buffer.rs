@@ -3,22 +3,19 @@
 //! They come from `/dev/xen/hypercall`, whose pages the kernel never moves. Where it is missing (Linux before 4.18) they
 //! are anonymous, locked pages; the kernel could still migrate such a page for a moment, which is what libxencall accepts too.
 
-use std::ffi::c_void;
 use std::fs::File;
-use std::ptr::NonNull;
 
 use pv_abi::GuestHandle;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::mapping::Mapping;
+
 /// Pages, and nothing but bytes in them. They are only ever copied in and out: no reference to them exists that a write
 /// of the hypervisor could contradict.
 #[derive(Debug)]
-pub(super) struct Buffer {
-    start: NonNull<u8>,
-    length: usize,
-}
+pub(super) struct Buffer(Mapping);
 
 impl Buffer {
     /// At least `length` bytes of zeros, at the start of a page.
@@ -26,19 +23,11 @@ impl Buffer {
         let page = rustix::param::page_size();
         let length = length.max(1).checked_next_multiple_of(page).ok_or(Errno::NOMEM)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
-        let start = match device {
-            // SAFETY: a new mapping at an address of the kernel's choice.
-            Some(device) => unsafe {
-                rustix::mm::mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, device, 0)
-            }?,
-            None => {
-                let flags = MapFlags::PRIVATE | MapFlags::LOCKED;
-                // SAFETY: a new mapping at an address of the kernel's choice.
-                unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, access, flags) }?
-            }
+        let mapping = match device {
+            Some(device) => Mapping::of(device, length, 0, access, MapFlags::SHARED),
+            None => Mapping::anonymous(length, MapFlags::PRIVATE | MapFlags::LOCKED),
         };
-        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
-        let mut buffer = Self { start, length };
+        let mut buffer = Self(mapping?);
         // The pages exist once they were written; the hypervisor finds no page that does not.
         for at in (0..length).step_by(page) {
             buffer.put(at, &0u8);
@@ -46,20 +35,10 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// Where `T` lies at `offset`.
-    ///
-    /// # Panics
-    /// If the buffer does not hold that range: the tools' own mistake.
-    fn place(&self, offset: usize, bytes: usize) -> NonNull<u8> {
-        assert!(offset.checked_add(bytes).is_some_and(|end| end <= self.length), "past the end of a buffer");
-        // SAFETY: within the mapping, as just checked.
-        unsafe { self.start.add(offset) }
-    }
-
     /// Copies `value` to `offset`.
     pub(super) fn put<T: IntoBytes + Immutable + ?Sized>(&mut self, offset: usize, value: &T) {
         let bytes = value.as_bytes();
-        let to = self.place(offset, bytes.len());
+        let to = self.0.place(offset, bytes.len());
         // SAFETY: `place` checked the range, which is mapped for writing; `bytes` are elsewhere, as no reference into
         // the mapping exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
@@ -79,26 +58,19 @@ impl Buffer {
 
     /// Copies bytes from `offset` on.
     pub(super) fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
-        let from = self.place(offset, bytes.len());
+        let from = self.0.place(offset, bytes.len());
         // SAFETY: `place` checked the range, which is mapped for reading; `bytes` are elsewhere.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
     }
 
     /// The address of `offset`, for a hypercall.
     pub(super) fn address(&self, offset: usize) -> u64 {
-        self.place(offset, 0).as_ptr() as u64
+        self.0.place(offset, 0).as_ptr() as u64
     }
 
     /// The address of `offset`, for a structure.
     pub(super) fn handle(&self, offset: usize) -> GuestHandle {
         GuestHandle::new(self.address(offset))
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: our mapping, and nothing refers to it any more. Unmapping all of it cannot fail.
-        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast::<c_void>(), self.length) };
     }
 }
 
@@ -118,10 +90,10 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "past the end of a buffer")]
+    #[should_panic(expected = "past the end of the mapping")]
     fn a_buffer_has_an_end() {
         let buffer = Buffer::new(None, 1).unwrap();
-        let length = buffer.length;
+        let length = buffer.0.length();
         buffer.get::<u64>(length - 4);
     }
 }

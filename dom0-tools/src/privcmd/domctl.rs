@@ -16,7 +16,7 @@ use super::{Error, Privcmd, Result};
 use crate::cpu_set::CpuSet;
 
 /// Where bitmaps begin in the buffer, after the structure.
-const MAPS: usize = 256;
+pub(super) const MAPS: usize = 256;
 /// Bytes of a bitmap: room for 4096 CPUs or nodes.
 const MAP_BYTES: usize = 512;
 const MAP_BITS: u32 = MAP_BYTES as u32 * 8;
@@ -44,7 +44,7 @@ impl Privcmd {
     ///
     /// # Safety
     /// Every address in `argument` is one of `buffer`, from [`MAPS`] on, with room for what the operation puts there.
-    unsafe fn domctl<T: IntoBytes + Immutable>(
+    pub(super) unsafe fn domctl<T: IntoBytes + Immutable>(
         &self,
         what: &'static str,
         op: Op,
@@ -67,7 +67,7 @@ impl Privcmd {
     }
 
     /// The same without any bitmap.
-    fn flat_domctl<T>(&self, what: &'static str, op: Op, domain: DomId, argument: &T) -> Result<T>
+    pub(super) fn flat_domctl<T>(&self, what: &'static str, op: Op, domain: DomId, argument: &T) -> Result<T>
     where
         T: FromBytes + IntoBytes + Immutable,
     {

@@ -144,35 +144,43 @@ impl Privcmd {
         Ok(all)
     }
 
+    /// A piece of the hypervisor's log, as it comes back: what the structure says, and the text.
+    fn read_console(&self, ask: ReadConsole) -> Result<(ReadConsole, Vec<u8>)> {
+        let mut buffer = self.buffer(LIST + CONSOLE)?;
+        let ask = ReadConsole { buffer: buffer.handle(LIST), count: CONSOLE as u32, ..ask };
+        // SAFETY: the buffer has room for that many bytes.
+        let answer = unsafe { self.sysctl("sysctl readconsole", Op::Readconsole, &mut buffer, &ask) }?;
+        let mut text = vec![0; (answer.count as usize).min(CONSOLE)];
+        buffer.copy_out(LIST, &mut text);
+        Ok((answer, text))
+    }
+
     /// Copies the hypervisor's log to `out`; with `clear`, empties it.
     ///
     /// # Errors
     /// Those of `out`, and the hypervisor's answer as one of [`io::ErrorKind::Other`].
     pub fn console(&self, clear: bool, out: &mut impl Write) -> io::Result<()> {
-        let mut buffer = self.buffer(LIST + CONSOLE).map_err(io::Error::other)?;
-        let mut index = 0;
-        let mut incremental = false;
+        let mut ask = ReadConsole { clear: u8::from(clear), ..ReadConsole::default() };
         loop {
-            let op = ReadConsole {
-                clear: u8::from(clear),
-                incremental: u8::from(incremental),
-                index,
-                buffer: buffer.handle(LIST),
-                count: CONSOLE as u32,
-                ..ReadConsole::default()
-            };
-            // SAFETY: the buffer has room for that many bytes.
-            let op = unsafe { self.sysctl("sysctl readconsole", Op::Readconsole, &mut buffer, &op) }
-                .map_err(io::Error::other)?;
-            let mut text = vec![0; (op.count as usize).min(CONSOLE)];
-            buffer.copy_out(LIST, &mut text);
+            let (answer, text) = self.read_console(ask).map_err(io::Error::other)?;
             out.write_all(&text)?;
             if text.len() < CONSOLE {
                 return Ok(());
             }
-            index = op.index;
-            incremental = true;
+            ask.index = answer.index;
+            ask.incremental = 1;
         }
+    }
+
+    /// What the hypervisor's log has gained since `index`, which is 0 at first; empty if nothing.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub fn console_from(&self, index: &mut u32) -> Result<Vec<u8>> {
+        let ask = ReadConsole { incremental: 1, index: *index, ..ReadConsole::default() };
+        let (answer, text) = self.read_console(ask)?;
+        *index = answer.index;
+        Ok(text)
     }
 
     /// Has the hypervisor act as if `keys` were typed on its console.

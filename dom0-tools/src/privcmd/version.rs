@@ -2,7 +2,8 @@
 
 use pv_abi::hypercall::Hypercall;
 use pv_abi::version::{
-    BuildId, Capabilities, Changeset, Commandline, CompileInfo, Extraversion, Op, PlatformParameters,
+    BuildId, Capabilities, Changeset, Commandline, CompileInfo, Extraversion, FeatureInfo, Op,
+    PlatformParameters,
 };
 use rustix::io::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -78,6 +79,15 @@ impl Privcmd {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0).min(MAX_BUILD_ID)];
         buffer.copy_out(at, &mut bytes);
         Ok(bytes)
+    }
+
+    /// What the hypervisor offers dom0: bits of [`pv_abi::features`].
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub fn features(&self) -> Result<u32> {
+        let info: FeatureInfo = self.version_structure("xen_version get_features", Op::GetFeatures)?;
+        Ok(info.submap)
     }
 
     /// Who the hypervisor is.

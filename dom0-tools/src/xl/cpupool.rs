@@ -6,24 +6,28 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::command_line::CpupoolList;
-use super::list::pool_name;
+use super::host::Host;
 use super::{print_json, scheduler_name};
-use crate::privcmd::{Pool, Privcmd};
+use crate::privcmd::Pool;
 
 /// Prints the pools, or the one that is named.
-pub(super) fn run(xen: &Privcmd, options: &CpupoolList, out: &mut impl Write) -> Result<()> {
-    let is_wanted = |pool: &Pool| options.pool.as_ref().is_none_or(|name| *name == pool_name(pool.id));
-    let pools: Vec<Pool> = xen.pools()?.into_iter().filter(is_wanted).collect();
+pub(super) fn run(host: &Host, options: &CpupoolList, out: &mut impl Write) -> Result<()> {
+    let is_wanted = |(_, found): &(Pool, String)| options.pool.as_ref().is_none_or(|name| name == found);
+    let named = |pool: Pool| {
+        let name = host.pool_name(pool.id);
+        (pool, name)
+    };
+    let pools: Vec<(Pool, String)> = host.xen.pools()?.into_iter().map(named).filter(is_wanted).collect();
     if let Some(name) = &options.pool
         && pools.is_empty()
     {
         bail!("Pool '{name}' does not exist");
     }
     if options.json {
-        let entry = |pool: &Pool| {
+        let entry = |(pool, name): &(Pool, String)| {
             json!({
                 "poolid": pool.id,
-                "name": pool_name(pool.id),
+                "name": name,
                 "sched": scheduler_name(pool.scheduler),
                 "n_dom": pool.domains,
                 "cpumap": pool.cpus,
@@ -34,14 +38,14 @@ pub(super) fn run(xen: &Privcmd, options: &CpupoolList, out: &mut impl Write) ->
     Ok(print(&pools, options.cpus, out)?)
 }
 
-fn print(pools: &[Pool], with_cpus: bool, out: &mut impl Write) -> io::Result<()> {
+fn print(pools: &[(Pool, String)], with_cpus: bool, out: &mut impl Write) -> io::Result<()> {
     write!(out, "{:<19}", "Name")?;
     match with_cpus {
         true => writeln!(out, "CPU list")?,
         false => writeln!(out, "CPUs   Sched     Active   Domain count")?,
     }
-    for pool in pools {
-        write!(out, "{:<19}", pool_name(pool.id))?;
+    for (pool, name) in pools {
+        write!(out, "{name:<19}")?;
         if with_cpus {
             let cpus: Vec<String> = pool.cpus.iter().map(|cpu| cpu.to_string()).collect();
             writeln!(out, "{}", cpus.join(","))?;
@@ -60,7 +64,7 @@ mod tests {
 
     #[test]
     fn columns_are_debians() {
-        let pools = [Pool { id: 0, scheduler: 6, domains: 1, cpus: CpuSet::first(2) }];
+        let pools = [(Pool { id: 0, scheduler: 6, domains: 1, cpus: CpuSet::first(2) }, "Pool-0".to_owned())];
         let text = |with_cpus| {
             let mut out = Vec::new();
             print(&pools, with_cpus, &mut out).unwrap();

@@ -12,13 +12,14 @@ use pv_abi::sysctl::{
 use serde_json::{Map, Value, json};
 
 use super::command_line::Info;
+use super::host::Host;
 use super::{print_json, scheduler_name};
-use crate::privcmd::{NumaNode, Privcmd, Version};
+use crate::privcmd::{NumaNode, Version};
 
 const MIB: u64 = 1 << 20;
 
 /// Everything that is printed.
-struct Host {
+struct Facts {
     /// host, release, version and machine, as the kernel says.
     kernel: [String; 4],
     cpus: PhysInfo,
@@ -31,10 +32,11 @@ struct Host {
 }
 
 /// Prints all of it.
-pub(super) fn run(xen: &Privcmd, options: &Info, out: &mut impl Write) -> Result<()> {
+pub(super) fn run(host: &Host, options: &Info, out: &mut impl Write) -> Result<()> {
     let uname = rustix::system::uname();
     let kernel = [uname.nodename(), uname.release(), uname.version(), uname.machine()];
-    let host = Host {
+    let xen = &host.xen;
+    let facts = Facts {
         kernel: kernel.map(|text| text.to_string_lossy().into_owned()),
         cpus: xen.physinfo()?,
         sharing: xen.shared_pages()?,
@@ -43,7 +45,7 @@ pub(super) fn run(xen: &Privcmd, options: &Info, out: &mut impl Write) -> Result
         version: xen.version()?,
         topology: if options.numa { Some((xen.cpu_topology()?, xen.numa()?)) } else { None },
     };
-    if options.json { print_json(&host.json(), out) } else { Ok(host.print(out)?) }
+    if options.json { print_json(&facts.json(), out) } else { Ok(facts.print(out)?) }
 }
 
 /// What guests the machine can run and how, in xl's words and order.
@@ -71,7 +73,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl Host {
+impl Facts {
     fn mib(&self, pages: u64) -> u64 {
         pages / (MIB / self.version.page_size.clamp(1, MIB))
     }
@@ -154,6 +156,9 @@ impl Host {
     fn json(&self) -> Value {
         let lines = self.machine().into_iter().chain(self.hypervisor());
         let mut all: Map<String, Value> = lines.map(|(name, value)| (name.to_owned(), value)).collect();
+        // To the page, for who counts them.
+        all.insert("free_pages".to_owned(), json!(self.cpus.free_pages));
+        all.insert("outstanding_pages".to_owned(), json!(self.cpus.outstanding_pages));
         if let Some((cpus, nodes)) = &self.topology {
             let cpus: Vec<Value> = cpus
                 .iter()
@@ -184,8 +189,8 @@ fn print_lines(lines: &[(&str, Value)], out: &mut impl Write) -> io::Result<()> 
 mod tests {
     use super::*;
 
-    fn host() -> Host {
-        Host {
+    fn facts() -> Facts {
+        Facts {
             kernel: ["dom0", "6.1.0", "#1 SMP", "aarch64"].map(str::to_owned),
             cpus: PhysInfo {
                 nr_cpus: 2,
@@ -220,7 +225,7 @@ mod tests {
         }
     }
 
-    fn printed(host: &Host) -> String {
+    fn printed(host: &Facts) -> String {
         let mut out = Vec::new();
         host.print(&mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -264,12 +269,12 @@ cc_compile_date        : \n\
 build_id               : 7a03
 xend_config_format     : 4
 ";
-        assert_eq!(printed(&host()), expected);
+        assert_eq!(printed(&facts()), expected);
     }
 
     #[test]
     fn the_topology_comes_between() {
-        let mut host = host();
+        let mut host = facts();
         let off = CpuTopo { core: u32::MAX, socket: u32::MAX, node: u32::MAX };
         let node = NumaNode { size: 3072 << 20, free: 1980 << 20, distances: vec![20, 40] };
         host.topology = Some((vec![CpuTopo::default(), off], vec![node]));
@@ -288,7 +293,7 @@ xen_major              : 4
 
     #[test]
     fn json_has_the_same_names() {
-        let host = host();
+        let host = facts();
         let json = host.json();
         for line in printed(&host).lines() {
             let (name, value) = line.split_once(':').unwrap();

@@ -3,68 +3,24 @@
 use std::io::{self, Write};
 
 use anyhow::{Result, bail};
-use pv_abi::domctl::{
-    GetDomainInfo, XEN_DOMINF_BLOCKED, XEN_DOMINF_DYING, XEN_DOMINF_PAUSED, XEN_DOMINF_RUNNING,
-    XEN_DOMINF_SHUTDOWN, XEN_DOMINF_SHUTDOWNMASK, XEN_DOMINF_SHUTDOWNSHIFT,
-};
+use pv_abi::domctl::GetDomainInfo;
 use pv_abi::domid::DomId;
-use pv_abi::sched::ShutdownReason;
+use pv_abi::nacelle::MemoryCounters;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::command_line::{Claims, List};
-use super::{names, print_json};
-use crate::privcmd::{CreditParameters, Privcmd};
+use super::host::{Domain, Host};
+use super::long::long;
+use super::memory::{Amounts, table};
+use super::print_json;
+use super::state::{State, reason};
+use crate::memoryd::protocol;
+use crate::memoryd::view::DomainView;
+use crate::uuid::Uuid;
 
 /// KiB in a page.
 const PAGE_KIB: u64 = 4;
-
-/// What a domain is doing, letter by letter as `xl list` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-struct State {
-    running: bool,
-    blocked: bool,
-    paused: bool,
-    shutdown: bool,
-    crashed: bool,
-    dying: bool,
-}
-
-impl State {
-    fn new(flags: u32) -> Self {
-        let is = |flag| flags & flag != 0;
-        Self {
-            running: is(XEN_DOMINF_RUNNING),
-            blocked: is(XEN_DOMINF_BLOCKED),
-            paused: is(XEN_DOMINF_PAUSED),
-            shutdown: is(XEN_DOMINF_SHUTDOWN),
-            crashed: is(XEN_DOMINF_SHUTDOWN) && reason(flags) == ShutdownReason::Crash as u32,
-            dying: is(XEN_DOMINF_DYING),
-        }
-    }
-
-    fn letters(self) -> String {
-        let Self { running, blocked, paused, shutdown, crashed, dying } = self;
-        let letters = [running, blocked, paused, shutdown, crashed, dying].into_iter().zip("rbpscd".chars());
-        letters.map(|(is, letter)| if is { letter } else { '-' }).collect()
-    }
-}
-
-/// `SHUTDOWN_*` of a domain that is shut down.
-fn reason(flags: u32) -> u32 {
-    flags >> XEN_DOMINF_SHUTDOWNSHIFT & XEN_DOMINF_SHUTDOWNMASK
-}
-
-fn uuid(handle: &[u8; 16]) -> String {
-    let mut text = String::new();
-    for (index, byte) in handle.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
 
 fn cpu_seconds(info: &GetDomainInfo) -> f64 {
     info.cpu_time as f64 / 1e9
@@ -80,55 +36,87 @@ fn mib(info: &GetDomainInfo) -> u64 {
 struct Extra {
     pool: Option<String>,
     nodes: Option<String>,
-}
-
-/// The name of a pool. Others than the first have names in XenStore only.
-pub(super) fn pool_name(id: u32) -> String {
-    format!("Pool-{id}")
+    memory: Option<Amounts>,
+    dynamic: Option<DomainView>,
 }
 
 /// Prints the domains, or the one that is named.
-pub(super) fn run(xen: &Privcmd, options: &List, out: &mut impl Write) -> Result<()> {
+pub(super) fn run(host: &Host, options: &List, out: &mut impl Write) -> Result<()> {
     let domains = match &options.domain {
-        None => xen.domains(DomId::DOM0)?,
-        Some(given) => match xen.domain(names::parse(given)?)? {
-            Some(info) => vec![info],
+        None => host.domains()?,
+        Some(given) => match host.domain(host.parse(given)?)? {
+            Some(domain) => vec![domain],
             None => bail!("Error: Domain '{given}' does not exist."),
         },
     };
     if options.long {
-        let long: Result<Vec<Value>> =
-            domains.iter().map(|info| Ok(long(info, xen.credit_parameters(info.domain)?))).collect();
-        return print_json(&long?, out);
+        let mut all: Vec<Value> = Vec::new();
+        for domain in &domains {
+            match long(host, domain) {
+                Ok(value) => all.push(value),
+                // It has gone since it was listed.
+                Err(_) if host.xen.domain(domain.id())?.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        return print_json(&all, out);
     }
     if options.json {
-        return print_json(&domains.iter().map(Entry::new).collect::<Vec<_>>(), out);
+        let dynamic = protocol::status();
+        let of = |domain| {
+            let entry = Entry::of(host, domain)?;
+            let dynamic = dynamic.as_ref().and_then(|status| status.domain(domain.id()));
+            Ok(Entry { dynamic, ..entry })
+        };
+        let entries: Result<Vec<Entry<'_>>> = domains.iter().map(of).collect();
+        return print_json(&entries?, out);
     }
     print_header(options, out)?;
-    let nodes = if options.numa { xen.physinfo()?.nr_nodes } else { 0 };
-    for info in &domains {
+    let dynamic = if options.memory { protocol::status() } else { None };
+    let nodes = if options.numa { host.xen.physinfo()?.nr_nodes } else { 0 };
+    for domain in &domains {
         let extra = Extra {
-            pool: options.cpupool.then(|| pool_name(info.cpupool)),
+            pool: options.cpupool.then(|| host.pool_name(domain.info.cpupool)),
             nodes: match options.numa {
-                true => Some(xen.node_affinity(info.domain)?.within(nodes)),
+                true => Some(host.xen.node_affinity(domain.id())?.within(nodes)),
                 false => None,
             },
+            memory: match options.memory {
+                true => Some(Amounts::of(host, &domain.info)?),
+                false => None,
+            },
+            dynamic: dynamic.as_ref().and_then(|status| status.domain(domain.id())).cloned(),
         };
-        print_row(info, options, &extra, out)?;
+        print_row(domain, options, &extra, out)?;
     }
     Ok(())
 }
 
 /// Prints what is claimed for each domain.
-pub(super) fn claims(xen: &Privcmd, options: &Claims, out: &mut impl Write) -> Result<()> {
-    let domains = xen.domains(DomId::DOM0)?;
+pub(super) fn claims(host: &Host, options: &Claims, out: &mut impl Write) -> Result<()> {
+    let domains = host.domains()?;
     if options.json {
-        return print_json(&domains.iter().map(Entry::new).collect::<Vec<_>>(), out);
+        let entries: Result<Vec<Entry<'_>>> = domains.iter().map(|domain| Entry::of(host, domain)).collect();
+        return print_json(&entries?, out);
     }
     writeln!(out, "Name                                        ID   Mem VCPUs\tState\tTime(s)  Claimed")?;
-    for info in &domains {
-        print_common(info, out)?;
-        writeln!(out, " {:5}", info.outstanding_pages * PAGE_KIB / 1024)?;
+    for domain in &domains {
+        print_common(domain, out)?;
+        writeln!(out, " {:5}", domain.info.outstanding_pages * PAGE_KIB / 1024)?;
+    }
+    Ok(())
+}
+
+/// Prints the domains and their UUIDs: `xl vm-list`.
+pub(super) fn uuids(host: &Host, json: bool, out: &mut impl Write) -> Result<()> {
+    let domains = host.domains()?;
+    if json {
+        let entry = |domain: &Domain| serde_json::json!({ "uuid": domain.uuid(), "domid": domain.id().raw(), "name": domain.name });
+        return print_json(&domains.iter().map(entry).collect::<Vec<_>>(), out);
+    }
+    writeln!(out, "UUID                                  ID    name")?;
+    for domain in &domains {
+        writeln!(out, "{}  {}    {:<30}", domain.uuid(), domain.id().raw(), domain.shown())?;
     }
     Ok(())
 }
@@ -147,14 +135,18 @@ fn print_header(options: &List, out: &mut impl Write) -> io::Result<()> {
     if options.numa {
         write!(out, " NODE Affinity")?;
     }
+    if options.memory {
+        write!(out, "{}", table::HEADING)?;
+    }
     writeln!(out)
 }
 
-fn print_common(info: &GetDomainInfo, out: &mut impl Write) -> io::Result<()> {
+fn print_common(domain: &Domain, out: &mut impl Write) -> io::Result<()> {
+    let info = &domain.info;
     write!(
         out,
         "{:<40} {:5} {:5} {:5}     {}  {:8.1}",
-        names::shown(info.domain),
+        domain.shown(),
         info.domain.raw(),
         mib(info),
         info.nr_online_vcpus,
@@ -163,10 +155,11 @@ fn print_common(info: &GetDomainInfo, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-fn print_row(info: &GetDomainInfo, options: &List, extra: &Extra, out: &mut impl Write) -> io::Result<()> {
-    print_common(info, out)?;
+fn print_row(domain: &Domain, options: &List, extra: &Extra, out: &mut impl Write) -> io::Result<()> {
+    print_common(domain, out)?;
+    let info = &domain.info;
     if options.verbose {
-        write!(out, " {}", uuid(&info.handle))?;
+        write!(out, " {}", domain.uuid())?;
         match State::new(info.flags).shutdown {
             true => write!(out, " {:8x}", reason(info.flags))?,
             false => write!(out, " {:>8}", "-")?,
@@ -182,96 +175,129 @@ fn print_row(info: &GetDomainInfo, options: &List, extra: &Extra, out: &mut impl
     if let Some(nodes) = &extra.nodes {
         write!(out, " {nodes}")?;
     }
+    if let Some(memory) = &extra.memory {
+        let dynamic = extra.dynamic.as_ref();
+        write!(out, "{}", table::columns(memory.target_kib, memory.ceiling_kib, dynamic))?;
+    }
     writeln!(out)
 }
 
 /// One domain, for `--json`.
 #[derive(Serialize)]
-struct Entry {
+struct Entry<'a> {
     #[serde(serialize_with = "super::number")]
     domid: DomId,
-    name: Option<&'static str>,
-    uuid: String,
+    name: Option<&'a str>,
+    uuid: Uuid,
     #[serde(flatten)]
     state: State,
     shutdown_reason: Option<u32>,
     current_memkb: u64,
+    target_memkb: u64,
+    ceiling_memkb: u64,
+    unbacked_memkb: u64,
     max_memkb: u64,
     outstanding_memkb: u64,
     cpu_time_ns: u64,
     vcpu_online: u32,
     vcpu_max_id: u32,
     cpupool: u32,
+    /// `null` on Xen, which does not tell.
+    mapping: Option<Mapping>,
+    /// What xenmemd knows of it; `null` without that daemon.
+    dynamic: Option<&'a DomainView>,
 }
 
-impl Entry {
-    fn new(info: &GetDomainInfo) -> Self {
+/// How a domain's memory is mapped: Nacelle's counters (docs/abi.md).
+#[derive(Serialize)]
+struct Mapping {
+    pages_4k: u64,
+    blocks_2m: u64,
+    blocks_1g: u64,
+    on_demand_pages: u64,
+    reserved_pages: u64,
+    faults: u64,
+    splits: u64,
+    merges: u64,
+    tlb_invalidations: u64,
+    table_pages: u64,
+}
+
+impl From<MemoryCounters> for Mapping {
+    fn from(counters: MemoryCounters) -> Self {
+        Self {
+            pages_4k: counters.pages_4k,
+            blocks_2m: counters.blocks_2m,
+            blocks_1g: counters.blocks_1g,
+            on_demand_pages: counters.on_demand,
+            reserved_pages: counters.reserved,
+            faults: counters.faults,
+            splits: counters.splits,
+            merges: counters.merges,
+            tlb_invalidations: counters.invalidations,
+            table_pages: counters.tables,
+        }
+    }
+}
+
+impl<'a> Entry<'a> {
+    fn of(host: &Host, domain: &'a Domain) -> Result<Self> {
+        let counters = host.xen.memory_counters(domain.id())?;
+        Ok(Self::new(domain, Amounts::of(host, &domain.info)?, counters))
+    }
+
+    fn new(domain: &'a Domain, memory: Amounts, counters: Option<MemoryCounters>) -> Self {
+        let info = &domain.info;
         let state = State::new(info.flags);
         Self {
             domid: info.domain,
-            name: names::name(info.domain),
-            uuid: uuid(&info.handle),
+            name: domain.name.as_deref(),
+            uuid: domain.uuid(),
             state,
             shutdown_reason: state.shutdown.then(|| reason(info.flags)),
             current_memkb: info.tot_pages.saturating_mul(PAGE_KIB),
+            target_memkb: memory.target_kib,
+            ceiling_memkb: memory.ceiling_kib,
+            unbacked_memkb: memory.unbacked_kib,
             max_memkb: info.max_pages.saturating_mul(PAGE_KIB),
             outstanding_memkb: info.outstanding_pages.saturating_mul(PAGE_KIB),
             cpu_time_ns: info.cpu_time,
             vcpu_online: info.nr_online_vcpus,
             vcpu_max_id: info.max_vcpu_id,
             cpupool: info.cpupool,
+            mapping: counters.map(Mapping::from),
+            dynamic: None,
         }
     }
 }
 
-/// One domain as `xl list -l` has it: what a configuration file would say, as far as it can be known from here.
-fn long(info: &GetDomainInfo, parameters: CreditParameters) -> Value {
-    let mut general = json!({ "type": "pvh" });
-    if let Some(name) = names::name(info.domain) {
-        general["name"] = json!(name);
-    }
-    if info.handle != [0; 16] {
-        general["uuid"] = json!(uuid(&info.handle));
-    }
-    json!({
-        "domid": info.domain.raw(),
-        "config": {
-            "c_info": general,
-            "b_info": {
-                "max_memkb": info.max_pages.saturating_mul(PAGE_KIB),
-                "target_memkb": info.tot_pages.saturating_mul(PAGE_KIB),
-                "sched_params": {
-                    "sched": "credit2",
-                    "weight": parameters.weight,
-                    "cap": parameters.cap,
-                },
-                "type.pvh": {},
-                "arch_arm": {},
-                "arch_x86": {},
-            },
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use pv_abi::domctl::{XEN_DOMINF_RUNNING, XEN_DOMINF_SHUTDOWN, XEN_DOMINF_SHUTDOWNSHIFT};
+    use serde_json::json;
+
     use super::*;
 
-    fn dom0() -> GetDomainInfo {
-        GetDomainInfo {
+    fn dom0() -> Domain {
+        let info = GetDomainInfo {
             flags: XEN_DOMINF_RUNNING | 0xff << XEN_DOMINF_SHUTDOWNSHIFT,
             tot_pages: 262_144,
             max_pages: 262_144,
             nr_online_vcpus: 2,
             cpu_time: 17_749_000_000,
             ..GetDomainInfo::default()
-        }
+        };
+        Domain { info, name: Some("Domain-0".to_owned()) }
     }
 
-    fn table(info: &GetDomainInfo, options: &List, extra: &Extra) -> String {
+    fn memory() -> Amounts {
+        Amounts { target_kib: 512 << 10, ceiling_kib: 1024 << 10, unbacked_kib: 4 }
+    }
+
+    fn table(domain: &Domain, options: &List, extra: &Extra) -> String {
         let mut out = Vec::new();
         print_header(options, &mut out).unwrap();
-        print_row(info, options, extra, &mut out).unwrap();
+        print_row(domain, options, extra, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -299,19 +325,19 @@ Name                                        ID   Mem VCPUs\tState\tTime(s)      
 Domain-0                                     0  1024     2     r-----      17.7          Pool-0 all
 ";
         let pool = List { cpupool: true, numa: true, ..List::default() };
-        let extra = Extra { pool: Some(pool_name(0)), nodes: Some("all".into()) };
+        let extra = Extra { pool: Some("Pool-0".into()), nodes: Some("all".into()), ..Extra::default() };
         assert_eq!(table(&dom0(), &pool, &extra), expected);
     }
 
     #[test]
-    fn states_are_letters() {
-        let letters = |flags| State::new(flags).letters();
-        assert_eq!(letters(0), "------");
-        assert_eq!(letters(XEN_DOMINF_BLOCKED | XEN_DOMINF_PAUSED), "-bp---");
-        assert_eq!(letters(XEN_DOMINF_SHUTDOWN), "---s--");
-        assert_eq!(letters(XEN_DOMINF_SHUTDOWN | XEN_DOMINF_DYING | 3 << 16), "---scd");
-        // The reason means nothing before it is shut down.
-        assert_eq!(letters(3 << 16), "------");
+    fn memory_comes_after_them() {
+        let expected = "\
+Name                                        ID   Mem VCPUs\tState\tTime(s)  Target  Ceiling  Minimum   Demand Pressure Reporter Since
+Domain-0                                     0  1024     2     r-----      17.7     512     1024        -        -        - -            -
+";
+        let options = List { memory: true, ..List::default() };
+        let extra = Extra { memory: Some(memory()), ..Extra::default() };
+        assert_eq!(table(&dom0(), &options, &extra), expected);
     }
 
     #[test]
@@ -320,24 +346,26 @@ Domain-0                                     0  1024     2     r-----      17.7 
             domain: DomId::new(12),
             flags: XEN_DOMINF_SHUTDOWN | 3 << XEN_DOMINF_SHUTDOWNSHIFT,
             handle: core::array::from_fn(|index| index as u8),
-            ..dom0()
+            ..dom0().info
         };
+        let domain = Domain { info, name: None };
         let verbose = List { verbose: true, ..List::default() };
-        let text = table(&info, &verbose, &Extra::default());
+        let text = table(&domain, &verbose, &Extra::default());
         let row = "(null)                                      12  1024     2     ---sc-      17.7 \
             00010203-0405-0607-0809-0a0b0c0d0e0f        3                -\n";
         assert!(text.ends_with(row), "{text}");
-        let entry = serde_json::to_value(Entry::new(&info)).unwrap();
+        let entry = serde_json::to_value(Entry::new(
+            &domain,
+            memory(),
+            Some(MemoryCounters { blocks_2m: 5, ..Default::default() }),
+        ))
+        .unwrap();
         assert_eq!((&entry["domid"], &entry["name"]), (&json!(12), &Value::Null));
         assert_eq!((&entry["shutdown_reason"], &entry["crashed"]), (&json!(3), &json!(true)));
-        assert_eq!(serde_json::to_value(Entry::new(&dom0())).unwrap()["shutdown_reason"], Value::Null);
-    }
-
-    #[test]
-    fn the_long_form_is_a_configuration() {
-        let value = long(&dom0(), CreditParameters { weight: 256, cap: 0 });
-        assert_eq!(value["config"]["c_info"], json!({ "type": "pvh", "name": "Domain-0" }));
-        assert_eq!(value["config"]["b_info"]["max_memkb"], json!(1_048_576));
-        assert_eq!(value["config"]["b_info"]["sched_params"]["weight"], json!(256));
+        assert_eq!((&entry["target_memkb"], &entry["unbacked_memkb"]), (&json!(524_288), &json!(4)));
+        assert_eq!(entry["mapping"]["blocks_2m"], json!(5));
+        let dom0 = dom0();
+        let entry = serde_json::to_value(Entry::new(&dom0, memory(), None)).unwrap();
+        assert_eq!(entry["shutdown_reason"], Value::Null);
     }
 }

@@ -1,73 +1,87 @@
-//! Domains' names and numbers.
-//!
-//! Names are kept by XenStore. Without it only dom0 has one.
+//! `xl domid`, `xl domname` and `xl rename`: domains' names and numbers.
 
 use std::io::Write;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use pv_abi::domid::DomId;
 
-use crate::privcmd::Privcmd;
-
-/// dom0's name.
-const DOM0: &str = "Domain-0";
-
-/// A domain's name, if it is known.
-pub(super) fn name(id: DomId) -> Option<&'static str> {
-    (id == DomId::DOM0).then_some(DOM0)
-}
-
-/// A domain's name, for a table.
-pub(super) fn shown(id: DomId) -> &'static str {
-    name(id).unwrap_or("(null)")
-}
-
-/// The number that a user means: a number, whether or not there is such a domain, or a name.
-fn number(given: &str) -> Option<DomId> {
-    if !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit()) {
-        return given.parse().ok().map(DomId::new).filter(|id| id.is_domain());
-    }
-    (given == DOM0).then_some(DomId::DOM0)
-}
-
-/// The same, refused in xl's words.
-///
-/// # Errors
-/// No domain has that name.
-pub(super) fn parse(given: &str) -> Result<DomId> {
-    number(given).ok_or_else(|| anyhow!("{given} is an invalid domain identifier (rc=-6)"))
-}
-
-/// The same for a domain that exists.
-///
-/// # Errors
-/// There is none of that name or number.
-pub(super) fn find(xen: &Privcmd, given: &str) -> Result<DomId> {
-    let id = parse(given)?;
-    match xen.domain(id)? {
-        Some(_) => Ok(id),
-        None => bail!("Error: Domain '{given}' does not exist."),
-    }
-}
+use super::host::{Domain, Host, number};
+use super::print_json;
+use crate::userdata::{Kind, UserData};
+use crate::xenstore::Nodes;
 
 /// `xl domid`.
-pub(super) fn domid(xen: &Privcmd, wanted: &str, out: &mut impl Write) -> Result<()> {
-    let found = xen.domains(DomId::DOM0)?.into_iter().find(|info| name(info.domain) == Some(wanted));
+pub(super) fn domid(host: &Host, wanted: &str, json: bool, out: &mut impl Write) -> Result<()> {
+    let found = host.domains()?.into_iter().find(|domain| domain.name.as_deref() == Some(wanted));
     match found {
-        Some(info) => Ok(writeln!(out, "{}", info.domain.raw())?),
-        None => bail!("Can't get domid of domain name '{wanted}', maybe this domain does not exist."),
+        Some(domain) if json => print_json(&entry(&domain), out),
+        Some(domain) => Ok(writeln!(out, "{}", domain.id().raw())?),
+        None => bail!(
+            "Can't get domid of domain name '{wanted}', maybe this domain does not exist.{}",
+            host.names_hint()
+        ),
     }
 }
 
 /// `xl domname`.
-pub(super) fn domname(xen: &Privcmd, id: &str, out: &mut impl Write) -> Result<()> {
-    let Some(wanted) = id.parse().ok().map(DomId::new).filter(|id| id.is_domain()) else {
+pub(super) fn domname(host: &Host, id: &str, json: bool, out: &mut impl Write) -> Result<()> {
+    let Some(wanted) = number(id) else {
         bail!("Invalid domain id.\n");
     };
-    match xen.domain(wanted)?.and_then(|info| name(info.domain)) {
-        Some(name) => Ok(writeln!(out, "{name}")?),
-        None => bail!("Can't get domain name of domain id '{id}', maybe this domain does not exist."),
+    match host.domain(wanted)?.filter(|domain| domain.name.is_some()) {
+        Some(domain) if json => print_json(&entry(&domain), out),
+        Some(domain) => Ok(writeln!(out, "{}", domain.shown())?),
+        None => bail!(
+            "Can't get domain name of domain id '{id}', maybe this domain does not exist.{}",
+            host.names_hint()
+        ),
     }
+}
+
+fn entry(domain: &Domain) -> serde_json::Value {
+    serde_json::json!({ "domid": domain.id().raw(), "name": domain.name, "uuid": domain.uuid() })
+}
+
+/// Whether a domain may be called that.
+fn check(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 255 || name.contains(|c: char| c == '/' || c.is_control()) {
+        bail!("'{name}' is no name: it has 1 to 255 characters, none of them '/'");
+    }
+    Ok(())
+}
+
+/// `xl rename`.
+pub(super) fn rename(host: &Host, given: &str, new: &str) -> Result<()> {
+    let failed = || format!("Can't rename domain '{given}'.");
+    check(new).with_context(failed)?;
+    let domain = host.find(given).with_context(failed)?;
+    let store = host.store()?;
+    let (id, path) = (domain.id(), domain.path());
+    let owner = host.domains()?.into_iter().find(|other| other.name.as_deref() == Some(new));
+    if let Some(owner) = owner.filter(|owner| owner.id() != id) {
+        bail!("Can't rename domain '{given}': domain {} has the name '{new}' already.", owner.id().raw());
+    }
+    store.transaction(|transaction| {
+        let old = transaction.read_text(&format!("{path}/name"))?;
+        if old != domain.name {
+            bail!("Can't rename domain '{given}': somebody else renames it just now.");
+        }
+        domain.write(transaction, "name", new)?;
+        transaction.write_below(&format!("/vm/{}", domain.uuid()), "name", new)?;
+        anyhow::Ok(())
+    })?;
+    keep(id, &domain, new)
+        .with_context(|| format!("domain {} is renamed, but its saved configuration is not", id.raw()))
+}
+
+/// Writes the name into the configuration that is kept, for the next start.
+fn keep(id: DomId, domain: &Domain, new: &str) -> Result<()> {
+    let data = UserData::new(id, domain.uuid());
+    let _lock = data.lock()?;
+    let Some(text) = data.read(Kind::LibxlJson)? else { return Ok(()) };
+    let mut config: serde_json::Value = serde_json::from_str(text.trim_end_matches('\0'))?;
+    config["c_info"]["name"] = new.into();
+    Ok(data.write(Kind::LibxlJson, &serde_json::to_string_pretty(&config)?)?)
 }
 
 #[cfg(test)]
@@ -75,13 +89,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_names_are_told_apart() {
-        assert_eq!(number("0"), Some(DomId::DOM0));
-        assert_eq!(number("Domain-0"), Some(DomId::DOM0));
-        assert_eq!(number("17"), Some(DomId::new(17)));
-        for bad in ["", "nosuch", "-1", "0x1", "70000", "32752", "domain-0"] {
-            assert_eq!(number(bad), None, "{bad}");
+    fn names_are_checked() {
+        assert!(check("g1").is_ok());
+        for bad in ["", "a/b", "a\nb", &"x".repeat(256)] {
+            assert!(check(bad).is_err(), "{bad}");
         }
-        assert_eq!((shown(DomId::DOM0), shown(DomId::new(3))), ("Domain-0", "(null)"));
     }
 }

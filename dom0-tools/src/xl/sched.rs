@@ -4,25 +4,27 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use pv_abi::domctl::SchedulerId;
-use pv_abi::domid::DomId;
+use rustix::io::Errno;
 use serde_json::json;
 
 use super::command_line::SchedCredit2;
-use super::list::pool_name;
-use super::{names, print_json};
-use crate::privcmd::{CreditParameters, Privcmd};
+use super::host::{Domain, Host};
+use super::print_json;
+use crate::privcmd::CreditParameters;
 
 /// Prints the parameters of pools and domains, or sets a domain's.
-pub(super) fn run(xen: &Privcmd, options: &SchedCredit2, out: &mut impl Write) -> Result<()> {
+pub(super) fn run(host: &Host, options: &SchedCredit2, out: &mut impl Write) -> Result<()> {
+    let xen = &host.xen;
     if let Some(given) = &options.domain {
-        let id = names::find(xen, given)?;
+        let domain = host.find(given)?;
+        let id = domain.id();
         let old = xen.credit_parameters(id)?;
         if options.weight.is_none() && options.cap.is_none() {
             if options.json {
-                return print_json(&entry(id, old), out);
+                return print_json(&entry(&domain, old), out);
             }
             print_header(out)?;
-            return print_row(id, old, out);
+            return print_row(&domain, old, out);
         }
         let new = CreditParameters {
             weight: options.weight.unwrap_or(old.weight),
@@ -36,50 +38,56 @@ pub(super) fn run(xen: &Privcmd, options: &SchedCredit2, out: &mut impl Write) -
         .pools()?
         .into_iter()
         .filter(|pool| pool.scheduler == SchedulerId::Credit2.raw())
-        .filter(|pool| options.cpupool.as_ref().is_none_or(|wanted| *wanted == pool_name(pool.id)))
+        .filter(|pool| options.cpupool.as_ref().is_none_or(|wanted| *wanted == host.pool_name(pool.id)))
         .collect();
     if let Some(wanted) = &options.cpupool
         && pools.is_empty()
     {
         bail!("unknown cpupool '{wanted}'");
     }
-    let domains = xen.domains(DomId::DOM0)?;
+    let domains = host.domains()?;
     let mut all = Vec::new();
     for pool in pools {
         let ratelimit = xen.credit2_ratelimit(pool.id)?;
         if !options.json {
-            writeln!(out, "Cpupool {}: ratelimit={ratelimit}us", pool_name(pool.id))?;
+            writeln!(out, "Cpupool {}: ratelimit={ratelimit}us", host.pool_name(pool.id))?;
         }
         let mut entries = Vec::new();
         if !options.schedparam {
             if !options.json {
                 print_header(out)?;
             }
-            for info in domains.iter().filter(|info| info.cpupool == pool.id) {
-                let parameters = xen.credit_parameters(info.domain)?;
+            for domain in domains.iter().filter(|domain| domain.info.cpupool == pool.id) {
+                let parameters = match xen.credit_parameters(domain.id()) {
+                    // It has gone since it was listed.
+                    Err(error) if error.is(Errno::SRCH) => continue,
+                    other => other?,
+                };
                 match options.json {
-                    true => entries.push(entry(info.domain, parameters)),
-                    false => print_row(info.domain, parameters, out)?,
+                    true => entries.push(entry(domain, parameters)),
+                    false => print_row(domain, parameters, out)?,
                 }
             }
         }
-        all.push(json!({ "cpupool": pool_name(pool.id), "ratelimit_us": ratelimit, "domains": entries }));
+        all.push(
+            json!({ "cpupool": host.pool_name(pool.id), "ratelimit_us": ratelimit, "domains": entries }),
+        );
     }
     if options.json { print_json(&all, out) } else { Ok(()) }
 }
 
-fn entry(id: DomId, parameters: CreditParameters) -> serde_json::Value {
+fn entry(domain: &Domain, parameters: CreditParameters) -> serde_json::Value {
     let CreditParameters { weight, cap } = parameters;
-    json!({ "domid": id.raw(), "name": names::name(id), "weight": weight, "cap": cap })
+    json!({ "domid": domain.id().raw(), "name": domain.name, "weight": weight, "cap": cap })
 }
 
 fn print_header(out: &mut impl Write) -> Result<()> {
     Ok(writeln!(out, "{:<33} {:>4} {:>6} {:>4}", "Name", "ID", "Weight", "Cap")?)
 }
 
-fn print_row(id: DomId, parameters: CreditParameters, out: &mut impl Write) -> Result<()> {
+fn print_row(domain: &Domain, parameters: CreditParameters, out: &mut impl Write) -> Result<()> {
     let CreditParameters { weight, cap } = parameters;
-    Ok(writeln!(out, "{:<33} {:4} {weight:6} {cap:4}", names::shown(id), id.raw())?)
+    Ok(writeln!(out, "{:<33} {:4} {weight:6} {cap:4}", domain.shown(), domain.id().raw())?)
 }
 
 #[cfg(test)]
@@ -90,7 +98,8 @@ mod tests {
     fn columns_are_debians() {
         let mut out = Vec::new();
         print_header(&mut out).unwrap();
-        print_row(DomId::DOM0, CreditParameters { weight: 256, cap: 0 }, &mut out).unwrap();
+        let dom0 = Domain { info: Default::default(), name: Some("Domain-0".to_owned()) };
+        print_row(&dom0, CreditParameters { weight: 256, cap: 0 }, &mut out).unwrap();
         let expected = "\
 Name                                ID Weight  Cap
 Domain-0                             0    256    0

@@ -1,6 +1,6 @@
 //! `xl uptime`: for how long domains have run.
 //!
-//! When a guest was started is in XenStore; without it only dom0's time is known, which is its kernel's.
+//! When a guest was started is in XenStore; dom0's time is its kernel's.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,8 +10,8 @@ use pv_abi::domid::DomId;
 use serde_json::json;
 
 use super::command_line::Uptime;
-use super::{names, print_json};
-use crate::privcmd::Privcmd;
+use super::host::{Domain, Host};
+use super::print_json;
 
 /// A span as xl writes it; `short` leaves out the seconds.
 fn span(seconds: u64, short: bool) -> String {
@@ -29,33 +29,33 @@ fn span(seconds: u64, short: bool) -> String {
 }
 
 /// Seconds that a domain has run, if that is known.
-fn uptime(id: DomId) -> Result<Option<u64>> {
-    if id != DomId::DOM0 {
-        return Ok(None);
+fn uptime(host: &Host, domain: &Domain, now: u64) -> Result<Option<u64>> {
+    if domain.id() == DomId::DOM0 {
+        let text = std::fs::read_to_string("/proc/uptime").context("cannot read /proc/uptime")?;
+        return Ok(text.split(['.', ' ']).next().and_then(|seconds| seconds.parse().ok()));
     }
-    let text = std::fs::read_to_string("/proc/uptime").context("cannot read /proc/uptime")?;
-    Ok(text.split(['.', ' ']).next().and_then(|seconds| seconds.parse().ok()))
+    let start = host.text(&format!("/vm/{}/start_time", domain.uuid()));
+    let start = start.and_then(|text| text.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok()));
+    Ok(start.map(|start| now.saturating_sub(start)))
 }
 
 /// Prints it for all domains, or for those that are named.
-pub(super) fn run(xen: &Privcmd, options: &Uptime, out: &mut impl Write) -> Result<()> {
-    let domains = match options.domains.as_slice() {
-        [] => xen.domains(DomId::DOM0)?.iter().map(|info| info.domain).collect(),
-        given => given.iter().map(|given| names::find(xen, given)).collect::<Result<Vec<_>>>()?,
-    };
+pub(super) fn run(host: &Host, options: &Uptime, out: &mut impl Write) -> Result<()> {
+    let domains = host.find_all(&options.domains)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if options.json {
-        let entry = |id: &DomId| {
-            Ok(json!({ "domid": id.raw(), "name": names::name(*id), "uptime_seconds": uptime(*id)? }))
+        let entry = |domain: &Domain| {
+            let seconds = uptime(host, domain, now)?;
+            Ok(json!({ "domid": domain.id().raw(), "name": domain.name, "uptime_seconds": seconds }))
         };
         return print_json(&domains.iter().map(entry).collect::<Result<Vec<_>>>()?, out);
     }
     if !options.short {
         writeln!(out, "{:<32} {:>5} Uptime", "Name", "ID")?;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    for id in domains {
-        let known = uptime(id)?;
-        let (name, number) = (names::shown(id), id.raw());
+    for domain in &domains {
+        let known = uptime(host, domain, now)?;
+        let (name, number) = (domain.shown(), domain.id().raw());
         if options.short {
             let clock = format!("{:02}:{:02}:{:02}", now / 3600 % 24, now / 60 % 60, now % 60);
             let up = known.map_or("-".to_owned(), |seconds| span(seconds, true));

@@ -3,47 +3,50 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
-use pv_abi::domctl::{GetDomainInfo, GetVcpuInfo, XEN_INVALID_MAX_VCPU_ID};
-use pv_abi::domid::DomId;
+use pv_abi::domctl::{GetVcpuInfo, XEN_INVALID_MAX_VCPU_ID};
+use rustix::io::Errno;
 use serde_json::json;
 
 use super::command_line::{VcpuList, VcpuPin};
-use super::{names, print_json};
+use super::host::{Domain, Host};
+use super::print_json;
 use crate::cpu_set::CpuSet;
-use crate::privcmd::{Affinity, Privcmd};
+use crate::privcmd::Affinity;
 
 /// One row.
-struct Vcpu {
-    domain: DomId,
+struct Vcpu<'a> {
+    domain: &'a Domain,
     info: GetVcpuInfo,
     affinity: Affinity,
 }
 
 /// The number of CPUs in a set's text.
-fn cpus(xen: &Privcmd) -> Result<u32> {
-    Ok(xen.physinfo()?.max_cpu_id.saturating_add(1))
+fn cpus(host: &Host) -> Result<u32> {
+    Ok(host.xen.physinfo()?.max_cpu_id.saturating_add(1))
 }
 
 /// Prints the vCPUs of all domains, or of those that are named.
-pub(super) fn list(xen: &Privcmd, options: &VcpuList, out: &mut impl Write) -> Result<()> {
+pub(super) fn list(host: &Host, options: &VcpuList, out: &mut impl Write) -> Result<()> {
     if !options.json {
         writeln!(
             out,
             "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)"
         )?;
     }
-    let cpus = cpus(xen)?;
+    let cpus = cpus(host)?;
+    let domains = match options.domains.as_slice() {
+        [] => host.domains()?,
+        given => given
+            .iter()
+            .map(|given| match host.domain(host.parse(given)?)? {
+                Some(domain) => Ok(domain),
+                None => bail!("Error: Domain '{given}' does not exist."),
+            })
+            .collect::<Result<Vec<_>>>()?,
+    };
     let mut rows = Vec::new();
-    if options.domains.is_empty() {
-        for info in xen.domains(DomId::DOM0)? {
-            vcpus_of(xen, &info, &mut rows)?;
-        }
-    }
-    for given in &options.domains {
-        match xen.domain(names::parse(given)?)? {
-            Some(info) => vcpus_of(xen, &info, &mut rows)?,
-            None => bail!("Error: Domain '{given}' does not exist."),
-        }
+    for domain in &domains {
+        vcpus_of(host, domain, &mut rows)?;
     }
     if options.json {
         return print_json(&rows.iter().map(|row| row.json(cpus)).collect::<Vec<_>>(), out);
@@ -54,23 +57,27 @@ pub(super) fn list(xen: &Privcmd, options: &VcpuList, out: &mut impl Write) -> R
     Ok(())
 }
 
-fn vcpus_of(xen: &Privcmd, domain: &GetDomainInfo, rows: &mut Vec<Vcpu>) -> Result<()> {
-    if domain.max_vcpu_id == XEN_INVALID_MAX_VCPU_ID {
+fn vcpus_of<'a>(host: &Host, domain: &'a Domain, rows: &mut Vec<Vcpu<'a>>) -> Result<()> {
+    if domain.info.max_vcpu_id == XEN_INVALID_MAX_VCPU_ID {
         return Ok(());
     }
-    for vcpu in 0..=domain.max_vcpu_id {
-        if let Some(info) = xen.vcpu(domain.domain, vcpu)? {
-            let affinity = xen.affinity(domain.domain, vcpu)?;
-            rows.push(Vcpu { domain: domain.domain, info, affinity });
+    for vcpu in 0..=domain.info.max_vcpu_id {
+        if let Some(info) = host.xen.vcpu(domain.id(), vcpu)? {
+            match host.xen.affinity(domain.id(), vcpu) {
+                Ok(affinity) => rows.push(Vcpu { domain, info, affinity }),
+                // It has gone since it was listed.
+                Err(error) if error.is(Errno::SRCH) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(())
 }
 
-impl Vcpu {
+impl Vcpu<'_> {
     fn print(&self, cpus: u32, out: &mut impl Write) -> io::Result<()> {
         let info = &self.info;
-        write!(out, "{:<32} {:5} {:5}", names::shown(self.domain), self.domain.raw(), info.vcpu)?;
+        write!(out, "{:<32} {:5} {:5}", self.domain.shown(), self.domain.id().raw(), info.vcpu)?;
         if info.online == 0 {
             write!(out, "{:>5} {:>3}-p ", '-', '-')?;
         } else {
@@ -86,8 +93,8 @@ impl Vcpu {
     fn json(&self, cpus: u32) -> serde_json::Value {
         let info = &self.info;
         json!({
-            "domid": self.domain.raw(),
-            "name": names::name(self.domain),
+            "domid": self.domain.id().raw(),
+            "name": self.domain.name,
             "vcpuid": info.vcpu,
             "cpu": info.cpu,
             "online": info.online != 0,
@@ -109,18 +116,20 @@ fn wanted(given: &str, cpus: u32) -> Result<Option<CpuSet>> {
 }
 
 /// Sets the CPUs of one vCPU or all of a domain's.
-pub(super) fn pin(xen: &Privcmd, options: &VcpuPin) -> Result<()> {
-    let id = names::find(xen, &options.domain)?;
-    let cpus = cpus(xen)?;
+pub(super) fn pin(host: &Host, options: &VcpuPin) -> Result<()> {
+    let xen = &host.xen;
+    let domain = host.find(&options.domain)?;
+    let id = domain.id();
+    let cpus = cpus(host)?;
     let hard = wanted(&options.hard, cpus)?;
     let soft = wanted(options.soft.as_deref().unwrap_or("-"), cpus)?;
     if hard.is_none() && soft.is_none() {
         bail!("Neither a hard nor a soft affinity is given: nothing to do.");
     }
     let vcpus = match options.vcpu.as_str() {
-        "all" => match xen.domain(id)?.map(|info| info.max_vcpu_id) {
-            Some(XEN_INVALID_MAX_VCPU_ID) | None => 0..0,
-            Some(last) => 0..last.saturating_add(1),
+        "all" => match domain.info.max_vcpu_id {
+            XEN_INVALID_MAX_VCPU_ID => 0..0,
+            last => 0..last.saturating_add(1),
         },
         number => {
             let vcpu: u32 = number
@@ -145,7 +154,8 @@ mod tests {
     fn row(info: GetVcpuInfo, hard: &[u8]) -> String {
         let affinity = Affinity { hard: CpuSet::from_bytes(hard), soft: CpuSet::from_bytes(&[0xff]) };
         let mut out = Vec::new();
-        Vcpu { domain: DomId::DOM0, info, affinity }.print(2, &mut out).unwrap();
+        let domain = Domain { info: Default::default(), name: Some("Domain-0".to_owned()) };
+        Vcpu { domain: &domain, info, affinity }.print(2, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
