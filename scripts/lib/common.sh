@@ -27,8 +27,21 @@ version_at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == 
 # Debian 12 is the system on which the set-up installs by itself.
 on_debian_12() { grep -qs '^ID=debian$' /etc/os-release && grep -qs '^VERSION_ID="12"$' /etc/os-release; }
 
-# pack DIRECTORY: a compressed newc archive of it on standard output, owned by root, the same for the same content.
-pack() {
+# archive DIRECTORY: a newc archive of it on standard output, owned by root, the same for the same content.
+archive() {
     (cd "$1" && find . -mindepth 1 -print0 | LC_ALL=C sort -z |
-        cpio --null --create --format=newc --owner=0:0 --reproducible --quiet) | gzip -n -6
+        cpio --null --create --format=newc --owner=0:0 --reproducible --quiet)
+}
+
+# pack DIRECTORY: the same, compressed.
+pack() { archive "$1" | gzip -n -6; }
+
+# mebibytes SIZE: 512, 512M or 3G as a number of MiB.
+mebibytes() {
+    case $1 in
+    "" | *[!0-9MGmg]* | [MGmg]* | *[MGmg]?*) die "'$1' is not a size: say 512, 512M or 3G" ;;
+    *[Gg]) echo $((${1%?} * 1024)) ;;
+    *[Mm]) echo "${1%?}" ;;
+    *) echo "$1" ;;
+    esac
 }

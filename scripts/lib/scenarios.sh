@@ -3,7 +3,8 @@
 #
 # A scenario is a shell script that runs in dom0; its first comment lines say how to boot and what to expect:
 #
-#   # run: VARIANT: OPTIONS    boot with these options of scripts/run; one line for each variant
+#   # run: VARIANT: OPTIONS    boot with these options of scripts/run; one line for each variant, which may name its
+#                              own --hypervisor
 #   # hypervisors: NAME...     where it can run: nacelle, xen; default both
 #   # timeout: SECONDS         default 120
 #   # host: COMMAND            on the host, before ($work is an empty directory that the options may name too)
@@ -14,8 +15,8 @@
 #                              the variant's name is then ${options[@]}
 #
 # A script of comments alone boots without a script: its `run` lines then say what is to boot, and when to stop
-# (--until). In dom0 the files of tests/scenarios/dom0 are in /, and /scenario.env tells $hypervisor, $variant, $smp,
-# $gic, $mem (MiB) and whatever SOAK_SECONDS says.
+# (--until). In dom0 the files of tests/scenarios/dom0 are in /, and /scenario.env tells $hypervisor, $variant, $machine,
+# $smp, $gic, $mem (MiB), and what SOAK_SECONDS and CYCLES say.
 
 SCENARIOS=$ROOT/tests/scenarios
 
@@ -38,7 +39,7 @@ scenario_names() {
 # run_scenario FILE:VARIANT HYPERVISOR LOG: 0 passed, 1 failed, 3 skipped. Says why in the last line of its output.
 run_scenario() {
     local file=$SCENARIOS/${1%%:*}.sh variant=${1#*:} hypervisor=$2 log=$3
-    local line timeout options=() smp=2 gic=2 mem=3G work status=0 i reason=""
+    local line timeout options=() machine=virt smp=2 gic=2 mem=3G work status=0 i reason=""
     if ! grep -qw -- "$hypervisor" <<<"$(header "$file" hypervisors | grep . || echo nacelle xen)"; then
         echo "not for $hypervisor"
         return 3
@@ -52,16 +53,19 @@ run_scenario() {
     eval "options=($line)"
     for i in "${!options[@]}"; do
         case ${options[i]} in
+        --machine) machine=${options[i + 1]} ;;
         --smp) smp=${options[i + 1]} ;;
         --gic) gic=${options[i + 1]} ;;
         --mem) mem=${options[i + 1]} ;;
+        --hypervisor) hypervisor=${options[i + 1]} ;;
         esac
     done
+    [[ $machine != raspi4b ]] || { smp=4 mem=2G; }
     if grep -qvE '^(#.*)?$' "$file"; then
         mkdir "$work/overlay"
         cp -r "$SCENARIOS/dom0/." "$work/overlay/"
-        printf '%s=%s\n' hypervisor "$hypervisor" variant "$variant" smp "$smp" gic "$gic" mem "$((${mem%G} * 1024))" \
-            SOAK_SECONDS "${SOAK_SECONDS:-120}" >"$work/overlay/scenario.env"
+        printf '%s=%s\n' hypervisor "$hypervisor" variant "$variant" machine "$machine" smp "$smp" gic "$gic" mem "$((${mem%G} * 1024))" \
+            SOAK_SECONDS "${SOAK_SECONDS:-60}" CYCLES "${CYCLES:-10}" >"$work/overlay/scenario.env"
         options+=(--overlay "$work/overlay" --exec "$file")
     fi
     timeout=$(header "$file" timeout)

@@ -7,6 +7,7 @@
 # host: qemu-system-aarch64 -nodefaults -machine virt,virtualization=on,gic-version=2,dumpdtb="$work/virt.dtb" -cpu cortex-a72 -smp 2 -m 3072
 # host: cp "$work/virt.dtb" "$work/no-gic.dtb"; fdtput -r "$work/no-gic.dtb" /intc@8000000
 # host: cp "$work/virt.dtb" "$work/no-timer.dtb"; fdtput -r "$work/no-timer.dtb" /timer
+# host: for soc in 2837 2712; do cp "$BUILD/debian/dtbs/bcm2711-rpi-4-b.dtb" "$work/$soc.dtb"; fdtput -t s "$work/$soc.dtb" / compatible raspberrypi,model "brcm,bcm$soc"; done
 # run: no-dom0-module: --kernel none --until "[Nn]o .*kernel"
 # run: kernel-is-noise: --kernel "$work/noise" --until "kernel: not an arm64 Image"
 # run: kernel-is-cut: --kernel "$work/cut-kernel" --until "kernel: the compressed data are (cut off|corrupt)"
@@ -19,4 +20,7 @@
 # run: no-gic: --dtb "$work/no-gic.dtb" --bundle --until "no interrupt controller"
 # run: no-timer: --dtb "$work/no-timer.dtb" --bundle --until "no generic timer"
 # run: entered-at-el1: --qemu-arg=-machine --qemu-arg=virtualization=off --until "EL1"
+# run: tree-of-a-pi-3: --machine raspi4b --dtb "$work/2837.dtb" --until "device tree of a Raspberry Pi 3[.] Nacelle runs on the Raspberry Pi 4"
+# run: tree-of-a-pi-5: --machine raspi4b --dtb "$work/2712.dtb" --until "device tree of a Raspberry Pi 5[.] Nacelle runs on the Raspberry Pi 4"
+# run: dom0-mem-beyond-dma: --machine raspi4b --setup stub --dom0-mem 1200M --until "lie above 0x40000000.*reach by DMA.*dom0_mem=[0-9]+M avoids that"
 # reject: Panic on CPU

@@ -28,5 +28,14 @@ between "free and dom0's memory together, in MiB" $((free + dom0)) $((total - 80
 is "dom0's CPUs" "$(xl list | sed -n 's/^Domain-0 *0 *[0-9]* *\([0-9]*\) .*/\1/p')" "$smp"
 
 check "the log has lines" [ "$(xl dmesg | wc -l)" -ge 5 ]
+
+# The daemon that follows the log hears of each line.
+xencommons start
+has_followed() { [ "$(tail -n 1 /var/log/xen/console/hypervisor.log)" = "$(xl dmesg | tail -n 1)" ]; }
+wait_for 20 has_followed || fail "the last line in hypervisor.log is $(tail -n 1 /var/log/xen/console/hypervisor.log)"
+lines=$(xl dmesg | wc -l)
+check "a line more" xl debug-keys h
+check "is in the log" [ "$(xl dmesg | wc -l)" -gt "$lines" ]
+wait_for 20 has_followed || fail "the last line in hypervisor.log is $(tail -n 1 /var/log/xen/console/hypervisor.log)"
 no_new_warnings
 finish

@@ -6,38 +6,11 @@
 # reject: ^FAIL
 . /scenario.sh
 
-debian() {
-    program=$1
-    shift
-    /debian/lib/ld-linux-aarch64.so.1 --library-path /debian/lib "/debian/bin/$program" "$@"
-}
+# shellcheck source=tests/scenarios/dom0/agree.sh
+. /agree.sh
 
-# What changes from one moment to the next: which vCPU runs where, for how long, and how libxl lays out JSON.
-steady() {
-    sed -e 's/  *[r-][b-][p-][s-][c-][d-]  *[0-9.]*/ STATE/' \
-        -e 's/  *[0-9-]*   [r-][b-][p-]  *[0-9.]*  / STATE /' \
-        -e 's/[0-9]*:[0-9][0-9]:[0-9][0-9]$/UPTIME/' -e 's/^ [0-9:]* up *[0-9:]*/ UP/' \
-        -e 's/"target_memkb":.*/TARGET/' -e 's/^ *//' -e '/^$/d' | tr -d '\n' | sed 's/{}/{ }/g; s/{ *}/{}/g'
-}
-
-# agree ARGUMENT...: both say this and end with the same status.
-agree() {
-    debian xl "$@" >/tmp/theirs 2>/tmp/complaint
-    theirs=$?
-    xl "$@" >/tmp/ours 2>>/tmp/complaint
-    ours=$?
-    steady </tmp/theirs >/tmp/theirs.steady
-    steady </tmp/ours >/tmp/ours.steady
-    if [ "$ours" = "$theirs" ] && cmp -s /tmp/ours.steady /tmp/theirs.steady; then
-        echo "ok: both say: xl $*"
-    else
-        diff /tmp/theirs /tmp/ours
-        cat /tmp/complaint
-        fail "xl $*: status $ours, Debian's $theirs, or other words"
-    fi
-}
-
-mkdir -p /var/lib/xenstored /var/lock
+xencommons stop
+mkdir -p /var/lib/xenstored
 debian xenstored
 sleep 1
 debian xen-init-dom0 >/dev/null

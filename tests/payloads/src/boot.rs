@@ -16,7 +16,7 @@ use core::slice;
 use fdt::Fdt;
 
 use crate::machine::{Machine, Range};
-use crate::{paging, println, report};
+use crate::{console, paging, println, report};
 
 /// Processors a payload can use.
 pub const MAX_CPUS: usize = 8;
@@ -188,6 +188,7 @@ extern "C" fn start_primary(tree_address: u64) -> ! {
             let used = [image(), Range::sized(tree_address, u64::from(size))];
             let machine = Machine::from_tree(&tree, &used);
             paging::map_memory(&machine.memory);
+            console::init();
             payload_main(&machine);
         }
         Err(error) => println!("payload: the device tree is unusable: {error:?}"),

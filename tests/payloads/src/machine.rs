@@ -134,12 +134,15 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// The value of `name=value` in the boot arguments, as a decimal number.
+    /// The value of `name=value` in the boot arguments.
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        let mut pairs = self.bootargs.split_ascii_whitespace().filter_map(|word| word.split_once('='));
+        pairs.find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// The same as a decimal number.
     pub fn number(&self, name: &str) -> Option<u64> {
-        self.bootargs.split_ascii_whitespace().find_map(|word| {
-            let (key, value) = word.split_once('=')?;
-            if key == name { value.parse().ok() } else { None }
-        })
+        self.text(name)?.parse().ok()
     }
 
     /// Whether the word `name` is among the boot arguments.
@@ -162,8 +165,27 @@ fn gic(tree: &Fdt<'_>) -> Option<GicRegisters> {
         return Some(GicRegisters::V3 { distributor, redistributors });
     }
     let node = tree.find_compatible(&["arm,cortex-a15-gic", "arm,gic-400", "arm,cortex-a7-gic"])?;
-    let mut list = regions(node);
-    Some(GicRegisters::V2 { distributor: list.next()?.start, cpu_interface: list.next()?.start })
+    let mut list = regions(node).map(|registers| from_soc(tree, node.name, registers.start));
+    Some(GicRegisters::V2 { distributor: list.next()?, cpu_interface: list.next()? })
+}
+
+/// What address `at` of a node of that name is, if it stands on a Raspberry Pi's bus: `/soc` has addresses of its own.
+fn from_soc(tree: &Fdt<'_>, name: &str, at: u64) -> u64 {
+    let Some(soc) = tree.find_node("/soc").filter(|soc| soc.children().any(|child| child.name == name))
+    else {
+        return at;
+    };
+    // Child, parent (two cells), length.
+    let ranges = soc.property("ranges").map_or([].as_slice(), |ranges| ranges.value);
+    let translated = ranges.chunks_exact(16).find_map(|range| {
+        let cell = |index: usize| {
+            let bytes = range.get(index * 4..)?.first_chunk()?;
+            Some(u64::from(u32::from_be_bytes(*bytes)))
+        };
+        let offset = at.checked_sub(cell(0)?).filter(|&offset| Some(offset) < cell(3))?;
+        Some((cell(1)? << 32 | cell(2)?) + offset)
+    });
+    translated.unwrap_or(at)
 }
 
 /// The `index`th interrupt of a node whose controller is the GIC: three cells (type, number, flags), type 1 a PPI.

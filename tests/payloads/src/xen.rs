@@ -131,6 +131,25 @@ pub mod event_channel {
     }
 }
 
+/// `hvm_op` (`hvm/hvm_op.h`, `hvm/params.h`).
+pub mod hvm {
+    #![allow(missing_docs)]
+    pub const GET_PARAM: u64 = 1;
+    pub const STORE_PFN: u32 = 1;
+    pub const STORE_EVTCHN: u32 = 2;
+    pub const CONSOLE_PFN: u32 = 17;
+    pub const CONSOLE_EVTCHN: u32 = 18;
+
+    /// `xen_hvm_param`.
+    #[repr(C)]
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Param {
+        pub domid: u16,
+        pub index: u32,
+        pub value: u64,
+    }
+}
+
 /// `console_io` (`xen.h`).
 pub mod console {
     #![allow(missing_docs)]
@@ -186,6 +205,7 @@ mod tests {
         assert_eq!(size_of::<sysctl::Sysctl>(), 136);
         assert_eq!(size_of::<memory::Reservation>(), 32);
         assert_eq!(size_of::<memory::AddToPhysmap>(), 24);
+        assert_eq!(size_of::<hvm::Param>(), 16);
         assert_eq!(size_of::<event_channel::AllocUnbound>(), 8);
         assert_eq!(size_of::<event_channel::BindInterdomain>(), 12);
     }

@@ -6,7 +6,7 @@ use payloads::psci::{call as smccc, function};
 use payloads::report::Test;
 use payloads::{expect, expect_eq, tests};
 
-pub const TESTS: [Test; 3] = tests![versions, features, processors];
+pub const TESTS: [Test; 4] = tests![versions, features, workarounds, processors];
 
 const NOT_SUPPORTED: i64 = -1;
 const INVALID_PARAMETERS: i64 = -2;
@@ -36,6 +36,17 @@ fn features(_: &Machine<'static>) {
     }
     expect_eq!(ask(function::FEATURES, 0x8000_0000, 0), 0);
     expect_eq!(ask(function::FEATURES, 0x8400_00ee, 0) as i32, NOT_SUPPORTED as i32);
+}
+
+/// A workaround that is there, needed or not, can be called; what it does is not to be seen.
+fn workarounds(_: &Machine<'static>) {
+    for workaround in [0x8000_8000_u64, 0x8000_3fff] {
+        let answer = ask(0x8000_0001, workaround, 0) as i32;
+        expect!((-1..=1).contains(&answer), "SMCCC_ARCH_FEATURES of {workaround:#x}: {answer}");
+        if answer >= 0 {
+            expect_eq!(ask(workaround, 0, 0) as i32, 0);
+        }
+    }
 }
 
 fn processors(_: &Machine<'static>) {

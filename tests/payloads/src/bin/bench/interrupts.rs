@@ -13,7 +13,9 @@ use payloads::{expect, io, timer};
 
 use super::result;
 
-const ROUNDS: u64 = 512;
+const ROUNDS: u64 = 64;
+/// The best of so many means: another domain may have been awake for a moment in some.
+const BATCHES: usize = 8;
 const SGI: u32 = 5;
 
 /// Counter at the last vector entry; zero while none has happened.
@@ -85,27 +87,37 @@ fn wait_for_vector(asleep: bool) -> u64 {
     }
 }
 
+fn best(measure: impl FnMut() -> u64) -> u64 {
+    core::iter::repeat_with(measure).take(BATCHES).min().unwrap_or(0)
+}
+
 fn shift_phase(random: &mut Random) {
     for _ in 0..random.below(32) {
         core::hint::spin_loop();
     }
 }
 
-pub fn measure(gic: &Gic, machine: &Machine<'_>) {
+/// Gets ready to take interrupts.
+pub fn prepare(gic: &Gic, machine: &Machine<'_>) {
     encode(gic);
     set_interrupt_handler(handler);
     gic.enable(SGI);
     gic.enable(machine.virtual_timer);
     io::interrupts_on();
+}
 
+pub fn measure(gic: &Gic, machine: &Machine<'_>) {
     let mut random = Random::new(1);
     let sgi = gic.sgi_to_self(SGI);
-    let mut total = 0;
-    for _ in 0..ROUNDS {
-        shift_phase(&mut random);
-        let (start, entered) = send_and_wait(&sgi);
-        total += entered.wrapping_sub(start);
-    }
+    let total = best(|| {
+        let mut total = 0;
+        for _ in 0..ROUNDS {
+            shift_phase(&mut random);
+            let (start, entered) = send_and_wait(&sgi);
+            total += entered.wrapping_sub(start);
+        }
+        total
+    });
     let name = match machine.gic {
         Some(GicRegisters::V3 { .. }) => "ipi-self-v3",
         Some(GicRegisters::V2 { .. }) | None => "ipi-self-v2",
@@ -113,15 +125,16 @@ pub fn measure(gic: &Gic, machine: &Machine<'_>) {
     result(name, total, ROUNDS, INSTRUCTIONS_BEFORE_TICKS - 1);
 
     timer_latency("timer", false);
-    rest();
+    rest(1);
     timer_latency("wfi-wake", true);
     io::interrupts_off();
 }
 
-/// Sleeps one second: a hypervisor that clears memory while idle (Xen does) is done with it then.
-fn rest() {
+/// Sleeps some seconds: a hypervisor that clears memory while idle (Xen does, too) is done with it then, and the domain
+/// that made this one has come to rest.
+pub fn rest(seconds: u64) {
     ENTERED.store(0, Ordering::Relaxed);
-    timer::fire_at(timer::ticks() + timer::frequency());
+    timer::fire_at(timer::ticks() + timer::frequency() * seconds);
     wait_for_vector(true);
 }
 
@@ -129,16 +142,20 @@ fn rest() {
 /// down to one, so half a tick is added.
 fn timer_latency(name: &str, asleep: bool) {
     let tick = timer::nanoseconds(1);
-    let (mut total, mut early) = (0, 0);
-    for round in 0..ROUNDS {
-        ENTERED.store(0, Ordering::Relaxed);
-        // A millisecond ahead: Xen lets a sleeping processor oversleep nearer deadlines by up to 50 us (timer slop).
-        let deadline = timer::ticks() + timer::frequency() / 1000 + round % 7;
-        timer::fire_at(deadline);
-        let entered = wait_for_vector(asleep);
-        early += u64::from(entered < deadline);
-        total += entered.saturating_sub(deadline);
-    }
+    let mut early = 0;
+    let total = best(|| {
+        let mut total = 0;
+        for round in 0..ROUNDS {
+            ENTERED.store(0, Ordering::Relaxed);
+            // A millisecond ahead: Xen lets a sleeping processor oversleep nearer deadlines by up to 50 us (timer slop).
+            let deadline = timer::ticks() + timer::frequency() / 1000 + round % 7;
+            timer::fire_at(deadline);
+            let entered = wait_for_vector(asleep);
+            early += u64::from(entered < deadline);
+            total += entered.saturating_sub(deadline);
+        }
+        total
+    });
     expect!(early == 0, "{name}: {early} interrupts before the deadline");
     let half_ticks = total * 2 + if tick > 1 { ROUNDS } else { 0 };
     result(name, half_ticks, ROUNDS * 2, INSTRUCTIONS_BEFORE_TICKS - 1);

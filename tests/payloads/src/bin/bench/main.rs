@@ -11,25 +11,38 @@ mod interrupts;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod store;
+#[cfg(target_os = "none")]
 mod traps;
 
 #[cfg(target_os = "none")]
 #[unsafe(no_mangle)]
 fn payload_main(machine: &payloads::machine::Machine<'static>) {
     use payloads::gic::Gic;
-    use payloads::{expect, println};
+    use payloads::{console, expect, println};
 
-    footprint::measure();
+    let is_dom0 = machine.flag("dom0");
+    if is_dom0 {
+        footprint::measure();
+    }
     println!("counter {} Hz", payloads::timer::frequency());
     let gic = machine.gic.and_then(Gic::for_this_cpu);
     expect!(gic.is_some(), "the device tree names no interrupt controller that works");
     if let Some(gic) = gic {
         gic.enable_distributor();
         gic.enable_cpu();
+        interrupts::prepare(&gic, machine);
+        // Whoever shows what is printed sleeps until the end.
+        console::keep_quiet(true);
+        interrupts::rest(10);
         traps::measure(&gic);
         interrupts::measure(&gic, machine);
     }
+    if !is_dom0 {
+        store::measure();
+    }
     memory::measure(machine);
+    console::keep_quiet(false);
 }
 
 /// Prints one result: `ticks` of the counter for `count` operations, and `correction` instructions that are not the

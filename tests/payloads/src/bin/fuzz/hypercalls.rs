@@ -4,7 +4,7 @@
 //! They are made with pointers that cannot work, or not at all; everything else goes out as it comes.
 
 use payloads::hypercall::hypercall;
-use payloads::xen::{errno, op, sched, sysctl};
+use payloads::xen::{errno, event_channel, op, sched, sysctl};
 use payloads::{expect_eq, println};
 
 use super::values::Values;
@@ -115,7 +115,10 @@ impl Hypercalls {
         let count = values.random().below(MULTICALL_ENTRIES + 1);
         for i in 0..count {
             let mut call = make(values);
-            if call.number == op::MULTICALL {
+            // What `make` looked at, a later entry may write over.
+            let closes = call.number == op::EVENT_CHANNEL_OP
+                && call.arguments[0] as u32 as u64 == event_channel::CLOSE;
+            if call.number == op::MULTICALL || closes {
                 call.number = UNKNOWN[0];
             }
             let [a0, a1, a2, a3, a4] = call.arguments;
@@ -194,9 +197,29 @@ fn make(values: &mut Values) -> Call {
             call.expected = Expected::AnError;
         }
         op::CONSOLE_IO => call.arguments[2] = values.pointer(),
+        // The way to whoever reads the results stays open: its port, and all ports.
+        op::EVENT_CHANNEL_OP if payloads::console::port() != 0 => match command as u32 as u64 {
+            event_channel::CLOSE => avoid(values, call.arguments[1], payloads::console::port()),
+            event_channel::RESET => call.arguments[1] = values.bad_pointer(),
+            _ => {}
+        },
         _ => {}
     }
     call
+}
+
+/// Makes a structure in scratch memory that begins with a port name another.
+fn avoid(values: &Values, pointer: u64, port: u32) {
+    let scratch = values.scratch();
+    if scratch.start <= pointer && pointer < scratch.end - 4 {
+        let place = pointer as *mut u32;
+        // SAFETY: within scratch memory, to which nothing else refers.
+        unsafe {
+            if place.read_unaligned() == port {
+                place.write_unaligned(port ^ 1 << 20);
+            }
+        }
+    }
 }
 
 fn unknown(number: u64, values: &mut Values) -> Call {

@@ -1,12 +1,15 @@
 //! Fires random hypercalls, device accesses and register accesses at the hypervisor, from a fixed seed.
 //!
-//! Boot arguments: `fuzz.count=N` accesses (10,000,000 by default), `fuzz.seed=N`. What must hold at the end: the hypervisor
+//! Boot arguments: `fuzz.count=N` accesses (10,000,000 by default), `fuzz.seed=N`, and in dom0's place `fuzz.domains=N` for as many
+//! calls about other domains first. What must hold at the end: the hypervisor
 //! answers, calls that do not exist were all refused with ENOSYS, calls with unusable pointers were all refused, and no
 //! byte of this program changed.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod device;
+#[cfg(target_os = "none")]
+mod domains;
 #[cfg(target_os = "none")]
 mod hypercalls;
 #[cfg(target_os = "none")]
@@ -19,7 +22,7 @@ mod values;
 fn payload_main(machine: &payloads::machine::Machine<'static>) {
     use payloads::random::Random;
     use payloads::xen::{errno, op};
-    use payloads::{boot, expect, expect_eq, hypercall, println, timer};
+    use payloads::{boot, console, expect, expect_eq, hypercall, println, timer};
 
     let count = machine.number("fuzz.count").unwrap_or(10_000_000);
     let seed = machine.number("fuzz.seed").unwrap_or(1);
@@ -28,7 +31,12 @@ fn payload_main(machine: &payloads::machine::Machine<'static>) {
         return;
     };
     println!("fuzz: {count} accesses from seed {seed}, scratch {:#x}", values.scratch().start);
+    // What follows may well overwrite the grant by which the console's daemon comes to the ring.
+    expect!(console::flush(), "nobody reads the console");
     let program = boot::checksum_of_constants();
+    if let Some(calls) = machine.number("fuzz.domains") {
+        domains::Domains::new(&values).run(&mut values, calls);
+    }
     let start = timer::ticks();
     let mut hypercalls = hypercalls::Hypercalls::new(&values);
     let mut device = device::Device::new(machine);
