@@ -36,6 +36,11 @@ scenario_names() {
     return 0
 }
 
+# is_narrow FILE:VARIANT: whether it keeps one CPU of the host busy, and no more.
+is_narrow() {
+    header "$SCENARIOS/${1%%:*}.sh" run | grep -qE "^${1#*:}:.* (--icount|--smp 1)( |$)"
+}
+
 # run_scenario FILE:VARIANT HYPERVISOR LOG: 0 passed, 1 failed, 3 skipped. Says why in the last line of its output.
 run_scenario() {
     local file=$SCENARIOS/${1%%:*}.sh variant=${1#*:} hypervisor=$2 log=$3

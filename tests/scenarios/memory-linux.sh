@@ -115,7 +115,10 @@ tells plain "hold 300"
 wait_for 30 at_least plain 360 || fail "plain does not get 360 MiB: $(xl memory)"
 free=$(xl info | sed -n 's/^free_memory *: *//p')
 filler=$((free - 24))
-check "a filler of $filler MiB starts" xl create -q -p /dev/null 'name="filler"' 'kernel="/boot/guest/vmlinuz"' memory=$filler maxmem=$filler
+# What is less than the kernel needs to lie in is little enough.
+if [ $filler -ge 40 ]; then
+    check "a filler of $filler MiB starts" xl create -q -p /dev/null 'name="filler"' 'kernel="/boot/guest/vmlinuz"' memory=$filler maxmem=$filler
+fi
 tells plain "hold 0"
 sleep 3
 step stalls 256 plain
@@ -126,7 +129,7 @@ xl memory
 
 # More than there is: the heavier one gets more, though the lighter one asks first. What sleeps in swap is no need for long, so
 # that how much more is by chance.
-check "the filler ends" xl destroy filler
+[ $filler -lt 40 ] || check "the filler ends" xl destroy filler
 for guest in light stalls; do tells $guest "hold 480"; done
 sleep 10
 heavy=$(($(mib stalls assigned_kib) - 112)) light=$(($(mib light assigned_kib) - 112))

@@ -77,10 +77,15 @@ is_divided || fail "everybody short: a and b are not 2 : 1: $(xl memory)"
 for guest in a b c; do wants $guest 40; done
 for guest in a b c; do wait_for 30 holds $guest 40 || fail "$guest does not give up"; done
 
+# uses NAME LEAST MOST: how much it needs, in MiB, as the balancer sees it.
+uses() { now=$(mib "$1" demand_kib) && [ "$now" -ge "$2" ] && [ "$now" -le "$3" ]; }
+
 # A guest is made while others have all the memory, more than they need.
 wants a 300
 wait_for 30 holds a 300 || fail "a does not get 300 MiB: $(xl memory)"
 wants a 40
+# The balancer is to know of it.
+wait_for 10 uses a 40 150 || fail "a needs $now MiB still: $(xl memory)"
 free=$(xl info | sed -n 's/^free_memory *: *//p')
 check "a guest of 64 MiB more than the $free that are free" demand_guest d memory=$((free + 64)) maxmem=512
 check "an impossible one is refused" sh -c '! xl create -q /dev/null name=e "kernel=\"/demand\"" memory=4000 2>/tmp/refusal'
@@ -122,7 +127,6 @@ for guest in still dying liar babbler; do check "$guest ends" xl destroy $guest;
 demand_guest silent extra=demand.as=mute memory=200
 wants honest 40
 wants silent 180
-uses() { now=$(mib "$1" demand_kib) && [ "$now" -ge "$2" ] && [ "$now" -le "$3" ]; }
 wait_for 60 uses silent 160 230 || fail "silent uses 180 MiB, not $now: $(xl memory)"
 is "who says so" "$(of silent source)" estimate
 check "people see that" sh -c 'xl memory | grep -q "^silent .* estimate "'
