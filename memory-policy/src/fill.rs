@@ -88,8 +88,15 @@ pub(crate) struct Ask {
     pub weight: u32,
 }
 
+impl Ask {
+    /// What it needs and half of its buffer: who has less may be out of memory before anybody hears of it.
+    pub fn guarded(&self) -> Kib {
+        self.need + (self.want - self.need).part(1, 2)
+    }
+}
+
 /// Divides `pool`: everybody's minimum, then up to `taxed`, to `need`, to `want`, each stage only when all have what the one
-/// before says. Buffers do not get the last `kept_from_buffers` of the pool.
+/// before says. Of the last `kept_from_buffers` of the pool nobody gets more than it needs and half of its buffer.
 pub(crate) fn divide(asks: &[Ask], pool: Kib, kept_from_buffers: Kib) -> Vec<Kib> {
     let stages: [fn(&Ask) -> Vessel; 2] = [
         |ask| Vessel { base: ask.minimum, low: ask.minimum, high: ask.taxed, weight: ask.weight },
@@ -105,7 +112,9 @@ pub(crate) fn divide(asks: &[Ask], pool: Kib, kept_from_buffers: Kib) -> Vec<Kib
         .iter()
         .map(|ask| Vessel { base: ask.need, low: ask.need, high: ask.want, weight: ask.weight })
         .collect();
-    fill(&buffers, pool - kept_from_buffers)
+    let all = fill(&buffers, pool);
+    let less = fill(&buffers, pool - kept_from_buffers);
+    asks.iter().zip(all).zip(less).map(|((ask, all), less)| less.max(all.min(ask.guarded()))).collect()
 }
 
 #[cfg(test)]

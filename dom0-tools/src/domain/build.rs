@@ -374,18 +374,22 @@ fn describe<H: Hypervisor>(
 /// The kernel's command line, with what the user has not said otherwise: memory that is added is put to use at once; and
 /// where memory comes on demand, Linux's balloon does not clear what it gives back, because a page that was never touched
 /// costs nothing then, and Nacelle clears every page before another domain gets it.
+///
+/// What follows a word `--` is for the guest's init (Linux's kernel-parameters.txt), so it stays behind what is added.
 fn command_line(config: &DomainConfig, grows: bool, on_demand: bool) -> String {
-    let given = config.cmdline.as_deref().unwrap_or_default();
-    let mut line = given.to_owned();
-    for (wanted, name, value) in
-        [(grows, "memhp_default_state=", "online"), (on_demand, "xen_scrub_pages=", "0")]
-    {
-        if wanted && !given.split_ascii_whitespace().any(|word| word.starts_with(name)) {
-            let space = if line.is_empty() { "" } else { " " };
-            line.extend([space, name, value]);
+    let mut words: Vec<&str> = config.cmdline.as_deref().unwrap_or_default().split(' ').collect();
+    let for_init = words.iter().position(|&word| word == "--").unwrap_or(words.len());
+    let for_init = words.split_off(for_init);
+    for (wanted, name, added) in [
+        (grows, "memhp_default_state=", "memhp_default_state=online"),
+        (on_demand, "xen_scrub_pages=", "xen_scrub_pages=0"),
+    ] {
+        if wanted && !words.iter().any(|word| word.starts_with(name)) {
+            words.push(added);
         }
     }
-    line
+    words.extend(for_init);
+    words.join(" ").trim_start().to_owned()
 }
 
 /// Fills a slice from an offset on.

@@ -80,7 +80,7 @@ fn no_weight_gets_what_the_others_leave() {
 }
 
 #[test]
-fn idle_memory_and_buffers_come_last() {
+fn idle_memory_and_buffers_come_last_and_half_a_buffer_before_what_is_kept() {
     let ask = |taxed, need, want| Ask {
         minimum: Kib::mib(100),
         taxed: Kib::mib(taxed),
@@ -92,7 +92,9 @@ fn idle_memory_and_buffers_come_last() {
     assert_eq!(divide(&asks, Kib::mib(700), Kib::ZERO), [200, 500].map(Kib::mib));
     assert_eq!(divide(&asks, Kib::mib(900), Kib::ZERO), [400, 500].map(Kib::mib));
     assert_eq!(divide(&asks, Kib::mib(1100), Kib::ZERO), [550, 550].map(Kib::mib));
-    assert_eq!(divide(&asks, Kib::mib(1100), Kib::mib(60)), [520, 520].map(Kib::mib));
+    assert_eq!(divide(&asks, Kib::mib(1100), Kib::mib(60)), [550, 550].map(Kib::mib));
+    assert_eq!(divide(&asks, Kib::mib(1160), Kib::mib(20)), [570, 570].map(Kib::mib));
+    assert_eq!(divide(&asks, Kib::mib(1160), Kib::mib(100)), [550, 550].map(Kib::mib));
 }
 
 proptest! {

@@ -161,6 +161,11 @@ impl<'a> Case<'a> {
         self.fair.min(self.ask.need + hope)
     }
 
+    /// What of its share is its need and the first half of its buffer.
+    pub fn guarded(&self) -> Kib {
+        self.fair.min(self.ask.guarded())
+    }
+
     /// Whether it gives what others need more.
     pub fn gives(&self) -> bool {
         matches!(self.standing, Standing::Free | Standing::Boots)

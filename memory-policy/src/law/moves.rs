@@ -13,9 +13,11 @@ const SOON: Millis = Millis::new(1000);
 /// Whether not everybody can have what it wants, or not now: takers lack more than is free.
 pub(super) fn is_short(cases: &[Case<'_>], available: Kib, kept: Kib) -> bool {
     let needs: Kib = cases.iter().map(|case| case.fair.min(case.ask.need) - case.domain.target).sum();
-    let all: Kib = cases.iter().filter(|case| takes(case)).map(|case| case.fair - case.domain.target).sum();
+    let takers = || cases.iter().filter(|case| takes(case));
+    let guards: Kib = takers().map(|case| case.guarded() - case.domain.target).sum();
+    let all: Kib = takers().map(|case| case.fair - case.domain.target).sum();
     let wants = cases.iter().any(|case| case.moves() && case.fair < case.ask.want);
-    wants || needs > available || all > available - kept
+    wants || needs > available || guards > available || all > guards.max(available - kept)
 }
 
 /// Whether its target is to rise: at once if it needs it, beyond the dead band if it is about its buffer.
@@ -94,22 +96,22 @@ struct Settled {
 enum Stage {
     Minimum,
     Need,
-    /// What those will need who will not wait for it.
-    Press,
+    /// Half of the buffers, and what those will need who cannot wait for it.
+    Guard,
     Buffer,
 }
 
-/// Gives what is free to those who are to have more: minimums first, then needs, then buffers; by weight where it is not
-/// enough.
+/// Gives what is free to those who are to have more: minimums first, then needs, then buffers, the second half of which leave
+/// `kept` alone; by weight where it is not enough.
 fn hand_out(cases: &mut [Case<'_>], available: Kib, kept: Kib) {
     let mut left = available;
     let goal = |case: &Case<'_>, stage| match stage {
         Stage::Minimum => case.settings.minimum,
         Stage::Need => case.fair.min(case.ask.need),
-        Stage::Press => case.soon(),
+        Stage::Guard => case.soon().max(case.guarded()),
         Stage::Buffer => case.fair,
     };
-    for stage in [Stage::Minimum, Stage::Need, Stage::Press, Stage::Buffer] {
+    for stage in [Stage::Minimum, Stage::Need, Stage::Guard, Stage::Buffer] {
         let takers: Vec<usize> = (0..cases.len())
             .filter(|&index| {
                 let case = &cases[index];
@@ -138,9 +140,9 @@ fn hand_out(cases: &mut [Case<'_>], available: Kib, kept: Kib) {
                 case.to = to;
                 case.rule = match stage {
                     Stage::Minimum => Rule::Minimum,
-                    Stage::Need | Stage::Press => Rule::Grow,
-                    Stage::Buffer if case.urgent || case.rule == Rule::Grow => Rule::Grow,
-                    Stage::Buffer => Rule::Buffer,
+                    Stage::Need => Rule::Grow,
+                    Stage::Guard | Stage::Buffer if case.urgent || case.rule == Rule::Grow => Rule::Grow,
+                    Stage::Guard | Stage::Buffer => Rule::Buffer,
                 };
             }
         }

@@ -347,4 +347,10 @@ fn memory_that_is_added_is_put_to_use() {
     let line = |settings: &str| command_line(&config(&format!("memory=64\n{settings}")), true, true);
     assert_eq!(line(""), "memhp_default_state=online xen_scrub_pages=0");
     assert_eq!(line("extra='xen_scrub_pages=1'"), "xen_scrub_pages=1 memhp_default_state=online");
+    // Linux gives its init what follows.
+    assert_eq!(
+        line("extra='console=hvc0 -- hold xen_scrub_pages=1'"),
+        "console=hvc0 memhp_default_state=online xen_scrub_pages=0 -- hold xen_scrub_pages=1"
+    );
+    assert_eq!(line("extra='-- hold'"), "memhp_default_state=online xen_scrub_pages=0 -- hold");
 }
