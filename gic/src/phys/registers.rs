@@ -144,6 +144,13 @@ pub(super) fn dsb_ishst() {
     unsafe { core::arch::asm!("dsb ishst", options(nostack, preserves_flags)) };
 }
 
+/// Orders loads, of devices too, before the loads and stores that follow, for the inner shareable domain (DDI 0487, B2.3.11).
+#[inline]
+pub(super) fn dmb_ishld() {
+    // SAFETY: a barrier changes no state.
+    unsafe { core::arch::asm!("dmb ishld", options(nostack, preserves_flags)) };
+}
+
 /// Makes system-register writes take effect for the instructions that follow (DDI 0487, D19.1.2).
 #[inline]
 pub(super) fn isb() {

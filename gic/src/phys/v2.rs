@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use arm_gic_driver::VirtAddr;
 use arm_gic_driver::v2::{CpuInterfaceTarget, Gic, HyperAddress};
 
-use super::registers::{Registers, dsb_ishst, dsb_sy};
+use super::registers::{Registers, dmb_ishld, dsb_ishst, dsb_sy};
 use super::{CpuTarget, GicError, PRIORITY};
 use crate::{CpuInterfaceState, IntId};
 
@@ -108,7 +108,10 @@ impl GicV2 {
 
     #[inline]
     pub(super) fn acknowledge(&self) -> u32 {
-        self.cpu_interface.read(gicc::IAR)
+        let raw = self.cpu_interface.read(gicc::IAR);
+        // What an SGI's sender wrote before it must be seen by the loads after this one: the other half of `send_sgi`.
+        dmb_ishld();
+        raw
     }
 
     #[inline]
