@@ -138,6 +138,9 @@ pub unsafe fn init(console: &Uart, gpio: Option<Pa>) {
 unsafe fn set_up_on_pins(registers: Pa, gpio: Pa) {
     /// GPFSEL1: 14 and 15 to function ALT0 (TXD0, RXD0), 0b100 each in bits 17 to 12.
     const SELECT: (u64, u32, u32) = (0x04, 0o77 << 12, 0o44 << 12);
+    /// GPFSEL3: 32 and 33, where Bluetooth is (ALT3 of the same UART), to input, 0 each in bits 11 to 6: a UART that comes
+    /// out twice would listen to the wrong pin.
+    const NO_BLUETOOTH: (u64, u32, u32) = (0x0c, 0o77 << 6, 0);
     /// GPIO_PUP_PDN_CNTRL_REG0: no pull on 14, up on 15, so that an open line is idle.
     const PULL: (u64, u32, u32) = (0xe4, 0xf << 28, 1 << 30);
     /// `init_uart_clock` of the firmware, unless its config.txt says otherwise.
@@ -148,9 +151,9 @@ unsafe fn set_up_on_pins(registers: Pa, gpio: Pa) {
     let line = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
     // The divisor of these two numbers exists.
     let _ = uart.enable(line, BAUD, CLOCK);
-    for (offset, mask, bits) in [PULL, SELECT] {
+    for (offset, mask, bits) in [NO_BLUETOOTH, PULL, SELECT] {
         let register = (gpio.raw() + offset) as *mut u32;
-        // SAFETY: registers of the pins by the caller's promise; only two pins change.
+        // SAFETY: registers of the pins by the caller's promise; only the four pins named above change.
         unsafe { register.write_volatile(register.read_volatile() & !mask | bits) };
     }
 }
