@@ -357,6 +357,8 @@ impl P2m {
         if !self.is_closed.swap(true, Ordering::Relaxed) {
             let withdrawn = self.account.set_target(Pages::ZERO, 0);
             debug_assert!(withdrawn.is_ok());
+            // Nobody fetches for a domain that does not run, so once serves all calls.
+            batch::forget_instructions();
         }
         let Inner { tables, pool, tlb, unmapped, .. } = &mut *inner;
         while let Some(frame) = memory().frame(Mfn::new((*unmapped).into())) {

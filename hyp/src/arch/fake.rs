@@ -25,6 +25,7 @@ thread_local! {
     static KICKS: RefCell<Vec<CpuId>> = const { RefCell::new(Vec::new()) };
     static PAGES: RefCell<BTreeMap<u64, std::boxed::Box<[u8; 4096]>>> = const { RefCell::new(BTreeMap::new()) };
     static STORAGE: RefCell<BTreeMap<usize, stage2::Mfn>> = const { RefCell::new(BTreeMap::new()) };
+    static INSTRUCTIONS: Cell<usize> = const { Cell::new(0) };
     static GUEST: RefCell<BTreeMap<u64, Option<u64>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -78,7 +79,7 @@ pub fn set_interrupt_pending(pending: bool) {
 /// Every function is `unsafe` for one reason: the caller promises that `[pa, pa + len)` is RAM which no Rust
 /// reference covers.
 pub mod phys {
-    use super::{PAGES, STORAGE};
+    use super::{INSTRUCTIONS, PAGES, STORAGE};
     use stage2::{Mfn, Pa, Pages};
     extern crate std;
     use core::ptr::NonNull;
@@ -224,8 +225,15 @@ pub mod phys {
     /// Cleans and invalidates the data cache over a range, to the point of coherency. Nothing to do here.
     pub fn clean_invalidate(_pa: Pa, _len: usize) {}
 
-    /// Forgets all instructions that any CPU has fetched ahead. Nothing to do here.
-    pub fn invalidate_instructions() {}
+    /// Forgets all instructions that any CPU has fetched ahead. Here it is counted.
+    pub fn invalidate_instructions() {
+        INSTRUCTIONS.set(INSTRUCTIONS.get() + 1);
+    }
+
+    /// How often [`invalidate_instructions`] was called.
+    pub fn instruction_invalidations() -> usize {
+        INSTRUCTIONS.get()
+    }
 }
 
 /// Stage-2 TLBs: here a record of what was invalidated.

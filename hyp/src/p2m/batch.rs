@@ -11,6 +11,7 @@ use stage2::{
 
 use super::table_pool::TablePool;
 use super::{P2m, errno};
+use crate::arch;
 use crate::arch::tlb::Stage2Tlb;
 use crate::mm::block::ClearBlock;
 use crate::mm::frame_table::{Kind, NO_LINK, State};
@@ -57,6 +58,9 @@ impl Waiting {
     #[inline]
     pub(super) fn release(&self, p2m: &P2m, before: u64, after: u64, _flushed: &Flushed) {
         let account = &*p2m.account;
+        if self.given != NO_LINK {
+            forget_instructions();
+        }
         if account.has_target() && (self.given != NO_LINK || before != after) {
             account.settle(after, memory().give_up_list(self.given, p2m.owner, true));
         } else if self.given != NO_LINK {
@@ -93,6 +97,15 @@ impl Waiting {
         matches!(leaf.page_type(), PageType::Ram | PageType::RamRo | PageType::Mmio)
             || !self.references.is_full()
     }
+}
+
+/// For frames that leave a guest: no CPU may execute out of its instruction cache what the former owner had there, whatever
+/// the next one finds in RAM (DDI 0487 B2.7.4.2, D7.5.9). Once, when the TLBs are clean and before the frames are free, is
+/// enough: nobody can fetch from them again, not ahead either, since EL2's map of RAM and the mappings that another domain
+/// may still have are execute-never. Cores with CTR_EL0.DIC need none, and lose some instructions.
+#[inline]
+pub(super) fn forget_instructions() {
+    arch::phys::invalidate_instructions();
 }
 
 /// Gives up what a mapping held that is gone from tables and TLBs.

@@ -7,6 +7,7 @@ use stage2::{Attributes, Gfn, Mfn, PageType, Pages, Progress};
 use std::collections::BTreeMap;
 
 use crate::arch::Access;
+use crate::arch::phys::instruction_invalidations;
 use crate::arch::tlb::take_invalidations;
 use crate::domain;
 use crate::mm::memory;
@@ -26,6 +27,7 @@ fn memory_given_back_is_free_again_and_flushed_before() {
         guest.populate(0x1000 + page, 0);
     }
     take_invalidations();
+    let instructions = instruction_invalidations();
     let p2m = &guest.domain.p2m;
     let given = p2m.edit(|batch| {
         let given = (0..10).try_for_each(|page| batch.give_page(gfn(0x1000 + page)));
@@ -34,10 +36,12 @@ fn memory_given_back_is_free_again_and_flushed_before() {
     });
     assert_eq!(given, Ok(()));
     assert_eq!(take_invalidations().len(), 1, "one invalidation for the batch");
+    assert_eq!(instruction_invalidations(), instructions + 1, "and one of instructions");
     assert_eq!(memory().free_count(), tables, "pages and the tables they needed");
     assert_eq!(guest.domain.pages.current(), Pages::ZERO);
     assert_eq!(p2m.highest(), gfn(0x1009));
     assert_eq!(p2m.edit(|batch| batch.give_page(gfn(0x1000))), Err(Errno::EINVAL), "nothing there");
+    assert_eq!(instruction_invalidations(), instructions + 1, "nothing was given");
 }
 
 #[test]
@@ -267,11 +271,13 @@ fn teardown_gives_everything_back_in_turns() {
     // Memory that is in no p2m.
     guest.domain.pages.charge(Pages::new(4)).unwrap();
     guest.domain.p2m.add_unmapped(memory().allocate(2).unwrap().clear()).unwrap();
+    let instructions = instruction_invalidations();
     let mut turns = 0;
     while guest.domain.p2m.teardown(&mut 100) == Progress::Preempted {
         turns += 1;
     }
     assert!(turns > 2);
+    assert_eq!(instruction_invalidations(), instructions + 1, "one for all turns");
     assert_eq!(guest.domain.pages.current(), Pages::ZERO);
     drop(guest);
     assert_eq!(memory().free_count(), with_other);
