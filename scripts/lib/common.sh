@@ -36,10 +36,10 @@ archive() {
 # pack DIRECTORY: the same, compressed.
 pack() { archive "$1" | gzip -n -6; }
 
-# mebibytes SIZE: 512, 512M or 3G as a number of MiB.
+# mebibytes SIZE: 512, 512M or 3G as a number of MiB. What the shell cannot multiply is no size.
 mebibytes() {
     case $1 in
-    "" | *[!0-9MGmg]* | [MGmg]* | *[MGmg]?*) die "'$1' is not a size: say 512, 512M or 3G" ;;
+    "" | *[!0-9MGmg]* | [MGmg]* | *[MGmg]?* | ????????????????*) die "'$1' is not a size: say 512, 512M or 3G" ;;
     *[Gg]) echo $((${1%?} * 1024)) ;;
     *[Mm]) echo "${1%?}" ;;
     *) echo "$1" ;;

@@ -45,3 +45,24 @@ raspi4b_tree() {
 
 # with_room TREE OUTPUT: the same tree with room for what firmware writes into it.
 with_room() { dtc -q -I dtb -O dtb -p 8192 "$1" -o "$2"; }
+
+# sd_card FILE: says what to do, and stops, unless QEMU's SD card can be that image: with all its partitions in it (GPT's own,
+# which may be longer, aside), and a power of two in size.
+sd_card() {
+    local size power=1 table flag kind start sectors end=0
+    [[ -f $1 ]] || return 0
+    size=$(stat -L -c %s "$1")
+    if ((size >= 512)) && [[ $(od -A n -t x1 -j 510 -N 2 "$1") == " 55 aa" ]]; then
+        table=$(for at in 446 462 478 494; do
+            echo "$(od -A n -t u1 -j $at -N 1 "$1") $(od -A n -t u1 -j $((at + 4)) -N 1 "$1") $(od -A n -t u4 --endian=little -j $((at + 8)) -N 8 "$1")"
+        done)
+        while read -r flag kind start sectors; do
+            # A file system without partitions has its boot code there.
+            ((flag == 0 || flag == 128)) || { end=0; break; }
+            ((kind == 0 || kind == 238 || start + sectors <= end)) || end=$((start + sectors))
+        done <<<"$table"
+    fi
+    ((end * 512 <= size)) || die "'$1' is cut off: it has $size bytes, and its partitions end at $((end * 512)); copy it again, or make it anew"
+    while ((power < size)); do power=$((power * 2)); done
+    ((size == power)) || die "'$1' has $size bytes, and QEMU's SD card must be a power of two: truncate -s $power '$1' makes it longer"
+}
