@@ -25,6 +25,7 @@ thread_local! {
     static KICKS: RefCell<Vec<CpuId>> = const { RefCell::new(Vec::new()) };
     static PAGES: RefCell<BTreeMap<u64, std::boxed::Box<[u8; 4096]>>> = const { RefCell::new(BTreeMap::new()) };
     static STORAGE: RefCell<BTreeMap<usize, stage2::Mfn>> = const { RefCell::new(BTreeMap::new()) };
+    static CLEANED: Cell<u64> = const { Cell::new(0) };
     static INSTRUCTIONS: Cell<usize> = const { Cell::new(0) };
     static GUEST: RefCell<BTreeMap<u64, Option<u64>>> = const { RefCell::new(BTreeMap::new()) };
 }
@@ -79,7 +80,7 @@ pub fn set_interrupt_pending(pending: bool) {
 /// Every function is `unsafe` for one reason: the caller promises that `[pa, pa + len)` is RAM which no Rust
 /// reference covers.
 pub mod phys {
-    use super::{INSTRUCTIONS, PAGES, STORAGE};
+    use super::{CLEANED, INSTRUCTIONS, PAGES, STORAGE};
     use stage2::{Mfn, Pa, Pages};
     extern crate std;
     use core::ptr::NonNull;
@@ -222,8 +223,15 @@ pub mod phys {
         unsafe { clear_pages(first, count) };
     }
 
-    /// Cleans and invalidates the data cache over a range, to the point of coherency. Nothing to do here.
-    pub fn clean_invalidate(_pa: Pa, _len: usize) {}
+    /// Cleans and invalidates the data cache over a range, to the point of coherency. Here it is counted.
+    pub fn clean_invalidate(_pa: Pa, len: usize) {
+        CLEANED.set(CLEANED.get() + len as u64);
+    }
+
+    /// Bytes given to [`clean_invalidate`] since the last call.
+    pub fn take_cleaned() -> u64 {
+        CLEANED.take()
+    }
 
     /// Forgets all instructions that any CPU has fetched ahead. Here it is counted.
     pub fn invalidate_instructions() {

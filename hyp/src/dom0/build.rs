@@ -272,8 +272,8 @@ fn build(plan: &Dom0Plan, blocks: Vec<Block>, geometry: Geometry) -> Result<Arc<
     Ok(domain)
 }
 
-/// Gives dom0 its memory, 1:1. As it is: nobody else has had it, and to clear it would take longer than all the rest of
-/// boot.
+/// Gives dom0 its memory, 1:1. As it is: no other guest has had it, no cache has a dirty line of it
+/// ([`Block::give_as_found`]), and to clear it would take longer than all the rest of boot.
 fn give_memory(domain: &Domain, blocks: Vec<Block>) -> Result<(), BuildError> {
     domain.p2m.edit(|batch| {
         for block in blocks {

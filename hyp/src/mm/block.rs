@@ -103,8 +103,9 @@ impl Block {
     }
 
     /// Makes the frames the memory of `owner`, whose account was charged, as they are. Only for the domain that is made
-    /// at boot, before any other: what they hold is what firmware and boot loader left, and no cache has a line of them
-    /// on our account, because EL2 has never touched them.
+    /// at boot, before any other: what they hold is what firmware and boot loader left, or zeros. No cache has a dirty
+    /// line of them on our account: of what EL2 has written, clearing ahead and the heap clean and invalidate what becomes
+    /// free.
     pub fn give_as_found(self, owner: DomId) -> Mfn {
         ClearBlock(self).become_each(State::new(Kind::Ram, owner, 0))
     }

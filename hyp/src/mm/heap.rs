@@ -74,6 +74,9 @@ impl Heap {
         }
         let whole = Layout::from_size_align(STEP, STEP).ok().and_then(|layout| buddies.alloc(layout).ok());
         if let Some(mfn) = whole.and_then(arch::phys::frame_of_storage) {
+            // Its dirty lines must not be written back over what a guest writes past the caches: who gets the frames need
+            // not clear them (`Block::give_as_found`).
+            arch::phys::clean_invalidate(mfn.pa(), STEP);
             // SAFETY: the frames came from `grow`, naturally aligned; the inner heap gave them out just now, and nobody
             // uses them.
             drop(unsafe { Block::from_hypervisor(mfn, STEP_ORDER) });
@@ -213,14 +216,17 @@ mod tests {
         let first = unsafe { heap.alloc(layout) };
         let (free, usage) = (memory().free_count(), heap.usage());
         for _ in 0..3 {
+            arch::phys::take_cleaned();
             // SAFETY: as above.
             let more: Vec<_> = (0..100).map(|_| unsafe { heap.alloc(layout) }).collect();
             assert!(memory().free_count() < free && heap.usage().0 > usage.0);
+            let taken = free.saturating_sub(memory().free_count());
             for pointer in more {
                 // SAFETY: as allocated above.
                 unsafe { heap.dealloc(pointer, layout) };
             }
             assert_eq!((memory().free_count(), heap.usage()), (free, usage));
+            assert_eq!(Some(arch::phys::take_cleaned()), taken.bytes(), "freed with lines in a cache");
         }
         // SAFETY: as allocated above.
         unsafe { heap.dealloc(first, layout) };
