@@ -1,4 +1,5 @@
-//! Spectre v2 and branch history injection (BHB): which CPUs are open to them, and how EL2 is entered so that it is not.
+//! Spectre v2 and branch history injection (BHB): which CPUs are open to them, and how EL2 is entered so that it is not. And
+//! what guests are told of speculative store bypass (Spectre v4).
 //!
 //! A guest can train a CPU's branch predictor so that EL2 speculates where the guest likes. What helps must happen before
 //! EL2's first indirect branch, so it is in the vectors: `arch/aarch64/vectors.rs` has a table for each [`Entry`], and each
@@ -13,6 +14,11 @@ use core::sync::atomic::{AtomicU8, Ordering};
 pub const WORKAROUND_1: u32 = 0x8000_8000;
 /// The firmware clears them and the branch history (DEN 0028F, 7.7).
 pub const WORKAROUND_3: u32 = 0x8000_3fff;
+
+/// The firmware lets a CPU do without speculative store bypass (DEN 0028F, 7.6).
+pub const WORKAROUND_2: u32 = 0x8000_7fff;
+/// What it says of [`WORKAROUND_2`] where no CPU needs the call, because it is not open to that or never does it.
+const NOT_REQUIRED: i32 = -2;
 
 /// What comes first when a guest traps to EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +57,15 @@ pub enum State {
     Vulnerable = 2,
 }
 
-/// What a CPU says of itself: MIDR_EL1, ID_AA64PFR0_EL1, ID_AA64ISAR2_EL1, ID_AA64MMFR1_EL1.
+/// What a CPU says of itself: MIDR_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, ID_AA64ISAR2_EL1, ID_AA64MMFR1_EL1.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Identity {
     /// MIDR_EL1.
     pub midr: u64,
     /// ID_AA64PFR0_EL1.
     pub pfr0: u64,
+    /// ID_AA64PFR1_EL1.
+    pub pfr1: u64,
     /// ID_AA64ISAR2_EL1.
     pub isar2: u64,
     /// ID_AA64MMFR1_EL1.
@@ -97,6 +105,19 @@ const fn history_length(part: u64) -> Option<u32> {
     }
 }
 
+/// How a CPU stands to Spectre v4 by what the firmware says, in the terms of [`decide`]. Where it can be switched (by the
+/// workaround, by PSTATE.SSBS) that is the guest's to do, so only what needs no switch is `Unaffected`; with SSBS, the
+/// firmware's 1 says no more than that SSBS is there.
+pub fn store_bypass(cpu: &Identity, firmware: impl Fn(u32) -> Option<i32>) -> State {
+    // ID_AA64PFR1_EL1.SSBS (DDI 0487, D19.2).
+    let has_ssbs = cpu.pfr1 >> 4 & 0xf != 0;
+    match firmware(WORKAROUND_2) {
+        Some(NOT_REQUIRED) => State::Unaffected,
+        Some(1) if !has_ssbs => State::Unaffected,
+        _ => State::Vulnerable,
+    }
+}
+
 /// Decides for one CPU. `firmware` tells what SMCCC_ARCH_FEATURES says of a workaround: `None` that it is not there, 0 that this
 /// CPU needs it, 1 that it does not. Without `wanted` (`spec-ctrl=no`) nothing is done.
 pub fn decide(cpu: &Identity, wanted: bool, firmware: impl Fn(u32) -> Option<i32>) -> Decision {
@@ -106,9 +127,9 @@ pub fn decide(cpu: &Identity, wanted: bool, firmware: impl Fn(u32) -> Option<i32
     // FEAT_CSV2, FEAT_CSV2_3, FEAT_ECBHB, FEAT_CLRBHB (DDI 0487, D19.2).
     let (csv2, ecbhb, clrbhb) = (field(cpu.pfr0, 56), field(cpu.mmfr1, 60), field(cpu.isar2, 28));
     let by_firmware = |function| match firmware(function) {
-        None => State::Vulnerable,
         Some(0) => State::Mitigated,
-        Some(_) => State::Unaffected,
+        Some(1..) => State::Unaffected,
+        None | Some(_) => State::Vulnerable,
     };
     let v2 = if csv2 != 0 || is_in_order(part) { State::Unaffected } else { by_firmware(WORKAROUND_1) };
     let is_history_safe = is_in_order(part) || csv2 >= 3 || ecbhb != 0;
@@ -139,26 +160,34 @@ pub fn decide(cpu: &Identity, wanted: bool, firmware: impl Fn(u32) -> Option<i32
     }
 }
 
-static WORST: [AtomicU8; 2] = [AtomicU8::new(0), AtomicU8::new(0)];
+static WORST: [AtomicU8; 3] = [const { AtomicU8::new(0) }; 3];
 
-/// Counts a CPU's state in what guests are told.
-pub fn record(decision: &Decision) {
-    for (worst, state) in WORST.iter().zip([decision.v2, decision.history]) {
+/// Counts a CPU's state, and that to store bypass, in what guests are told.
+pub fn record(decision: &Decision, store_bypass: State) {
+    for (worst, state) in WORST.iter().zip([decision.v2, decision.history, store_bypass]) {
         worst.fetch_max(state as u8, Ordering::Relaxed);
     }
 }
 
 /// What a guest is told of a workaround, as SMCCC_ARCH_FEATURES has it: 0 for one that it should call, 1 for one that it need
-/// not, `None` for one that is not there. What it does, entering EL2 has done already.
+/// not, `None` for one that is not there. What it does, entering EL2 has done already. [`WORKAROUND_2`] is there for nobody to
+/// call: `NOT_REQUIRED` (-2), or `None`.
 pub fn for_guests(function: u32) -> Option<i64> {
     let worst = match function {
         WORKAROUND_1 => &WORST[0],
         WORKAROUND_3 => &WORST[1],
+        WORKAROUND_2 => &WORST[2],
         _ => return None,
     };
-    match worst.load(Ordering::Relaxed) {
-        0 => Some(1),
-        1 => Some(0),
+    answer(function, worst.load(Ordering::Relaxed))
+}
+
+fn answer(function: u32, worst: u8) -> Option<i64> {
+    match (function, worst) {
+        (WORKAROUND_2, 0) => Some(NOT_REQUIRED.into()),
+        (WORKAROUND_2, _) => None,
+        (_, 0) => Some(1),
+        (_, 1) => Some(0),
         _ => None,
     }
 }
@@ -194,6 +223,33 @@ mod tests {
         assert_eq!(decided(a76, None, Some(0)), (Entry::Loop(24), Unaffected, Mitigated));
         // Firmware that says "not on this CPU".
         assert_eq!(decided(a72, Some(1), Some(1)), (Entry::Loop(8), Unaffected, Mitigated));
+    }
+
+    #[test]
+    fn store_bypass_is_no_matter_where_the_firmware_says_so_of_every_cpu() {
+        let a72 = cpu(0xd08, 0);
+        let a76 = Identity { pfr1: 2 << 4, ..cpu(0xd0b, CSV2) };
+        let state =
+            |cpu, says: Option<i32>| store_bypass(&cpu, |function| says.filter(|_| function == WORKAROUND_2));
+        // TF-A that never lets an A72 do it, or does by call; firmware without it.
+        assert_eq!(state(a72, Some(-2)), Unaffected);
+        assert_eq!(state(a72, Some(1)), Unaffected);
+        assert_eq!(state(a72, Some(0)), Vulnerable);
+        assert_eq!(state(a72, None), Vulnerable);
+        // What is not in the specification is not taken for good news.
+        assert_eq!((state(a72, Some(2)), state(a72, Some(-3))), (Vulnerable, Vulnerable));
+        // 1, for there is SSBS; -2 is of all CPUs whatever they have.
+        assert_eq!(state(a76, Some(1)), Vulnerable);
+        assert_eq!(state(a76, Some(-2)), Unaffected);
+        let all =
+            |cpus: [State; 2]| answer(WORKAROUND_2, cpus.into_iter().max().map_or(0, |worst| worst as u8));
+        assert_eq!(all([Unaffected, Unaffected]), Some(-2));
+        assert_eq!(all([Unaffected, Vulnerable]), None);
+    }
+
+    #[test]
+    fn negative_answers_promise_nothing_of_the_others() {
+        assert_eq!(decided(cpu(0xd08, 0), Some(-2), Some(-2)), (Entry::Plain, Vulnerable, Vulnerable));
     }
 
     #[test]

@@ -77,17 +77,19 @@ pub unsafe fn init(conduit: Conduit, raspberry_pi: Option<Pa>) {
 pub fn workaround(function: u32) -> Option<i32> {
     const PSCI_VERSION: u32 = 0x8400_0000;
     const PSCI_FEATURES: u32 = 0x8400_000a;
+    const NOT_SUPPORTED: i32 = -1;
     if CONDUIT.load(Ordering::Relaxed) != Conduit::Smc as u8 {
         return None;
     }
-    let call = |function, argument| {
+    let ask = |function, argument| {
         let [result, ..] = Smc::call32(function, [argument, 0, 0, 0, 0, 0, 0]);
-        Some(result.cast_signed()).filter(|&result| result >= 0)
+        result.cast_signed()
     };
+    let call = |function, argument| Some(ask(function, argument)).filter(|&result| result >= 0);
     call(PSCI_VERSION, 0).filter(|&version| version >= 1 << 16)?;
     call(PSCI_FEATURES, smccc::arch::SMCCC_VERSION)?;
     call(smccc::arch::SMCCC_VERSION, 0).filter(|&version| version >= 1 << 16 | 1)?;
-    call(smccc::arch::SMCCC_ARCH_FEATURES, function)
+    Some(ask(smccc::arch::SMCCC_ARCH_FEATURES, function)).filter(|&result| result != NOT_SUPPORTED)
 }
 
 /// Starts a CPU at `entry`, a physical address.

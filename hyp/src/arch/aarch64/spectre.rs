@@ -29,11 +29,12 @@ pub fn init_cpu() {
     let identity = Identity {
         midr: read_sysreg!("midr_el1"),
         pfr0: read_sysreg!("id_aa64pfr0_el1"),
+        pfr1: read_sysreg!("id_aa64pfr1_el1"),
         isar2: read_sysreg!("s3_0_c0_c6_2"),
         mmfr1: read_sysreg!("id_aa64mmfr1_el1"),
     };
     let decision = decide(&identity, WANTED.load(Ordering::Relaxed), power::workaround);
-    speculation::record(&decision);
+    speculation::record(&decision, speculation::store_bypass(&identity, power::workaround));
     let table = match decision.entry {
         Entry::Plain => vectors::vectors as *const (),
         Entry::Loop(branches) => {
