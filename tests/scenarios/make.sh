@@ -45,7 +45,9 @@ make() {
 # The first domain makes nodes that stay, as /vm.
 check "a domain is made" make first -p
 check "and taken away" xl destroy first
-before=$(free)
+# Its last pages come back when xenconsoled has let go of its console.
+is_quiet() { before=$(free) && sleep 2 && free_is "$before"; }
+wait_for 20 is_quiet || fail "free memory does not come to rest: $(free) MiB"
 before_nodes=$(nodes)
 
 # refused WHAT EXPECTED ARGUMENT...: no domain, and a message with that in it.
