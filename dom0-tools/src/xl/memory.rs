@@ -208,11 +208,17 @@ impl Progress {
         })
     }
 
-    /// What a guest that cannot give enough should have: a little more than it was left with.
+    /// Whether it has moved more than the pages that come and go as it starts.
+    fn has_begun(self, first: Self) -> bool {
+        self.has_kib.abs_diff(first.has_kib) > ROOM_KIB
+    }
+
+    /// What a guest that cannot give enough should have: a little more than it was left with, but no more than it had.
     fn least(self, first: Self, kib: u64) -> Option<u64> {
-        let is_stuck = !self.is_gone && !self.is_paused && self.has_kib > kib && self.has_kib < first.has_kib;
+        let has_given = self.has_begun(first) && self.has_kib < first.has_kib;
+        let is_stuck = !self.is_gone && !self.is_paused && self.has_kib > kib && has_given;
         let with_breath = (self.has_kib + BREATH_KIB).next_multiple_of(1024);
-        is_stuck.then(|| with_breath.min(first.has_kib.next_multiple_of(1024)))
+        is_stuck.then(|| with_breath.min(first.has_kib & !1023))
     }
 
     /// How much of the time since `before` counts as standing still. A guest that waits for a CPU is not to blame for it.
@@ -250,7 +256,7 @@ fn wait(host: &Host, domain: &Domain, kib: u64) -> Result<()> {
         (last, looked) = (now, Instant::now());
         let is_done = now.has_reached(kib);
         let patience = match first.has_kib > kib {
-            _ if now.has_kib == first.has_kib => STILL_BEFORE,
+            _ if !now.has_begun(first) => STILL_BEFORE,
             true => STILL_GIVING,
             false => STILL,
         };
@@ -266,8 +272,12 @@ fn wait(host: &Host, domain: &Domain, kib: u64) -> Result<()> {
             let free = host.xen.physinfo().map_or(u64::MAX, |physical| physical.free_pages * PAGE_KIB);
             let mut why = reason(first, now, kib, has_drivers, free);
             if let Some(kib) = now.least(first, kib).filter(|_| has_drivers) {
-                ask(host, domain, kib)?;
-                why = format!("{why}; it is now asked to have {} MiB, so that it can go on", mib(kib));
+                why = match ask(host, domain, kib) {
+                    Ok(()) => {
+                        format!("{why}; it is now asked to have {} MiB, so that it can go on", mib(kib))
+                    }
+                    Err(error) => format!("{why}; nor can it be given {} MiB to go on: {error:#}", mib(kib)),
+                };
             }
             bail!("{name} was asked to have {} MiB and has {} MiB: {why}", mib(kib), mib(now.has_kib));
         }
@@ -288,7 +298,7 @@ fn reason(first: Progress, now: Progress, kib: u64, has_drivers: bool, free_kib:
             .to_owned();
     }
     if now.has_kib > kib {
-        return match now.has_kib < first.has_kib {
+        return match now.has_begun(first) {
             true => "it has no more to give: the rest is in use, or kept by its kernel".to_owned(),
             false => "it gives nothing: all is in use, or its kernel has no balloon driver".to_owned(),
         };
@@ -332,6 +342,10 @@ mod tests {
         assert_eq!(at(115).least(at(256), 20 << 10), Some(131 << 10));
         assert_eq!(Progress { has_kib: (115 << 10) + 16, ..at(0) }.least(at(256), 20 << 10), Some(132 << 10));
         assert_eq!(at(250).least(at(256), 20 << 10), Some(256 << 10));
+        // A guest has its ring pages beside its RAM, which may be all that it can have.
+        let booted = Progress { has_kib: (512 << 10) + 4, ..at(0) };
+        assert_eq!(at(510).least(booted, 128 << 10), Some(512 << 10));
+        assert_eq!(at(512).least(booted, 128 << 10), None);
         // It gave nothing, or all it should, or it is to take.
         assert_eq!(at(256).least(at(256), 20 << 10), None);
         assert_eq!(at(20).least(at(256), 20 << 10), None);
