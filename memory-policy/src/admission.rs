@@ -30,16 +30,17 @@ pub struct Plan {
     pub free: Kib,
     /// Who is to give how much.
     pub donors: Vec<(DomId, Kib)>,
-    /// When it will all be there, from now, if the donors are as fast as they were.
+    /// When it will all be there, from now, if the donors are as fast as they were. All the time given, if that is up to domains
+    /// that have not reported yet.
     pub ready_in: Millis,
 }
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// More than there could be if every domain had its minimum.
+    /// More than there could be if every domain that gives had its minimum.
     #[error(
-        "{figures}: not there, even if every domain had no more than its minimum ({least}); ask for at most {most}"
+        "{figures}: not there, even if every domain had no more than must be left to it ({least}); ask for at most {most}"
     )]
     Impossible {
         /// The figures.
@@ -112,7 +113,20 @@ pub fn plan(
     if asked <= free {
         return Ok(Plan { free: asked, donors: Vec::new(), ready_in: Millis::ZERO });
     }
+    // What those could give who have not said yet what they need. They will: the time given is waited for that.
+    let hidden: Kib =
+        cases.iter().filter(|case| case.unheard).map(|case| case.domain.committed() - case.least()).sum();
+    let wanted = (asked - free) + owed;
+    let given = |time: Millis| donors.iter().map(|donor| donor.within(time)).sum::<Kib>();
+    let waits = |given: Kib| hidden != Kib::ZERO && wanted <= given + hidden;
+    let parts = |time: Millis| {
+        let parts = donors.iter().map(|donor| (donor.id, donor.within(time)));
+        parts.filter(|(_, part)| *part != Kib::ZERO).collect()
+    };
     if asked > free + spare {
+        if waits(given(NEVER)) {
+            return Ok(Plan { free, donors: parts(NEVER), ready_in: request.within });
+        }
         let least: Kib = cases.iter().map(Case::least).sum();
         let all = cases.iter().map(|case| case.domain.committed()).sum::<Kib>() + free - owed;
         let most = all - least;
@@ -121,8 +135,6 @@ pub fn plan(
             false => Refusal::Needed { figures, most: free + spare },
         });
     }
-    let wanted = asked - free + owed;
-    let given = |time: Millis| donors.iter().map(|donor| donor.within(time)).sum::<Kib>();
     let (mut early, mut late) = (Millis::ZERO, NEVER);
     while late.since(early) > Millis::new(1) {
         let middle = early + Millis::new(late.since(early).get() / 2);
@@ -131,12 +143,13 @@ pub fn plan(
     let ready_in = late + START;
     if ready_in > request.within {
         let time = request.within.since(START);
+        if waits(given(time)) {
+            return Ok(Plan { free, donors: parts(time), ready_in: request.within });
+        }
         let in_time = free + (given(time) - owed);
         return Err(Refusal::TooSlow { figures, in_time, within: request.within, ready_in });
     }
-    let donors =
-        donors.iter().map(|donor| (donor.id, donor.within(late))).filter(|(_, part)| *part != Kib::ZERO);
-    Ok(Plan { free, donors: donors.collect(), ready_in })
+    Ok(Plan { free, donors: parts(late), ready_in })
 }
 
 /// Whether all claims are covered by what is free now.

@@ -1,6 +1,7 @@
 //! What is known when targets are decided: of the host, of each domain, of its demand.
 
 use pv_abi::domid::DomId;
+use thiserror::Error;
 
 use crate::{Kib, Millis, Settings};
 
@@ -76,8 +77,53 @@ pub struct Report {
     pub full: Option<u64>,
     /// Whether a stall made the agent report.
     pub stall: bool,
-    /// Memory that it touched of late, where the hypervisor knows that as well: the rest of its demand is idle.
-    pub active: Option<Kib>,
+}
+
+/// Why a report is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Implausible {
+    /// No guest runs without memory.
+    #[error("total is 0")]
+    NoTotal,
+    /// More than the guest was ever allowed, and what its kernel may count beyond that.
+    #[error("total is {total}, more than the {maximum} that it can have")]
+    AboveMaximum {
+        /// What it claims to have.
+        total: Kib,
+        /// What it may have.
+        maximum: Kib,
+    },
+    /// A part that is more than the whole.
+    #[error("{name} is {part}, more than its total of {total}")]
+    AboveTotal {
+        /// Which.
+        name: &'static str,
+        /// What it claims.
+        part: Kib,
+        /// Of how much.
+        total: Kib,
+    },
+}
+
+impl Report {
+    /// Whether a guest with `settings` can be as this says.
+    ///
+    /// # Errors
+    /// Which figure cannot be, and what it exceeds.
+    pub fn check(&self, settings: &Settings) -> Result<(), Implausible> {
+        let (total, maximum) = (self.total, settings.sane().maximum);
+        if total == Kib::ZERO {
+            return Err(Implausible::NoTotal);
+        }
+        if total > maximum + maximum.part(1, 64).max(Kib::mib(16)) {
+            return Err(Implausible::AboveMaximum { total, maximum });
+        }
+        let parts = [("available", self.available), ("free", self.free)];
+        match parts.into_iter().find(|(_, part)| *part > total) {
+            Some((name, part)) => Err(Implausible::AboveTotal { name, part, total }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the hypervisor saw a domain use, by the access flags of its stage-2 tables.

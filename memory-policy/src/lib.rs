@@ -32,7 +32,7 @@ mod track;
 mod units;
 
 pub use decision::{Balance, Decision, Explanation, Limit, Outcome, Rule, Source};
-pub use known::{Demand, Domain, Estimate, Host, Report};
+pub use known::{Demand, Domain, Estimate, Host, Implausible, Report};
 pub use law::decide;
 pub use pv_abi::domid::DomId;
 pub use settings::{Settings, SettingsError, Tuning};

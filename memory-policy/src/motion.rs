@@ -16,6 +16,8 @@ pub(crate) struct Motion {
     seen: Option<(Millis, Kib, Kib)>,
     /// Since when it made no progress worth the name, and what it had then.
     still_since: Option<(Millis, Kib)>,
+    /// Since when its speed is measured, and what it had then. Goes on while its target stays on the same side.
+    stretch: Option<(Millis, Kib)>,
     /// Since when it has what it is to have.
     settled_since: Option<Millis>,
     give: Option<Speed>,
@@ -39,16 +41,20 @@ const UNKNOWN: Speed = Speed::per_second(Kib::mib(100));
 const NEAR: Kib = Kib::mib(4);
 /// The least progress that counts: a page now and then is none.
 const PROGRESS: Kib = Kib::mib(1);
+/// A speed is measured until there was progress, however slow, but no longer than this.
+const STRETCH: Millis = Millis::seconds(1);
 /// A report older than the balloon's last move says what was. So long after that it says what is.
 const SETTLED: Millis = Millis::new(1500);
 
 impl Motion {
     /// Takes in what it has and is to have now.
     pub fn note(&mut self, now: Millis, assigned: Kib, target: Kib, tuning: &Tuning) {
-        if let Some((then, had, was_to_have)) = self.seen
-            && was_to_have == target
-        {
-            self.learn(now.since(then), had, assigned, target);
+        match self.seen {
+            Some((then, had, was_to_have)) if was_to_have == target => {
+                let (since, from) = *self.stretch.get_or_insert((then, had));
+                self.learn(now, now.since(since), from, assigned, target);
+            }
+            _ => self.stretch = None,
         }
         let same_target = self.seen.is_some_and(|(_, _, was_to_have)| was_to_have == target);
         let near = assigned.distance(target) <= NEAR;
@@ -96,7 +102,7 @@ impl Motion {
             self.settled_since = None;
             // A target that moves on in the same direction is no excuse for not moving.
             if way != before {
-                self.still_since = None;
+                (self.still_since, self.stretch) = (None, None);
             }
         }
     }
@@ -130,24 +136,32 @@ impl Motion {
         (self.give, self.take) = (self.give.or(give), self.take.or(take));
     }
 
-    fn learn(&mut self, passed: Millis, had: Kib, assigned: Kib, target: Kib) {
+    fn learn(&mut self, now: Millis, passed: Millis, had: Kib, assigned: Kib, target: Kib) {
         let (way, moved) = match (had > target, had < target) {
             (true, _) => (Way::Give, had - assigned),
             (_, true) => (Way::Take, assigned - had),
-            _ => return,
+            _ => {
+                self.stretch = None;
+                return;
+            }
         };
+        let arrived = assigned.distance(target) <= NEAR;
+        if !arrived && moved < PROGRESS && passed < STRETCH {
+            return;
+        }
+        self.stretch = if arrived { None } else { Some((now, assigned)) };
         let Some(speed) = Speed::of(moved, passed) else { return };
         let known = match way {
             Way::Give => &mut self.give,
             Way::Take => &mut self.take,
         };
         // One that arrived was at least so fast. One on its way was so fast.
-        let arrived = assigned.distance(target) <= NEAR;
         *known = match *known {
-            None if moved >= PROGRESS => Some(speed),
+            None if moved >= PROGRESS || (moved != Kib::ZERO && !arrived) => Some(speed),
             Some(before) if arrived => Some(before.max(speed)),
             Some(before) => {
-                Some(Speed::per_second(Kib::new((before.get() * 3).saturating_add(speed.get()) / 4)))
+                let (before, speed) = (Kib::new(before.get()), Kib::new(speed.get()));
+                Some(Speed::per_second(before.part(3, 4) + speed.part(1, 4)))
             }
             None => None,
         };

@@ -56,6 +56,18 @@ impl Run {
     pub fn churn(&self) -> u64 {
         self.score.moved.percent_of(self.oracle.moved)
     }
+
+    /// Which of the bounds that hold in every scenario the law missed.
+    pub fn missed(&self) -> Vec<&'static str> {
+        let bounds = [
+            (self.score.guarantee == 0, "a minimum was violated"),
+            (self.score.beyond == 0, "a budget went beyond RAM"),
+            (self.score.kills == 0 || self.oracle.kills > 0, "a process was killed for nothing"),
+            (self.regret() < 125, "the regret is 1.25 or more"),
+            (self.score.late == 0, "a domain was made late"),
+        ];
+        bounds.into_iter().filter(|(holds, _)| !holds).map(|(_, missed)| missed).collect()
+    }
 }
 
 /// Plays `scenario` once with the law and once with the oracle.

@@ -23,7 +23,16 @@ pub(crate) struct Memory {
     pub motion: Motion,
     /// When its target changed last.
     pub changed: Option<Millis>,
+    /// When it was seen first.
+    since: Option<Millis>,
     age: Millis,
+}
+
+impl Memory {
+    /// Whether it was first seen less than `time` ago.
+    pub fn is_new(&mut self, now: Millis, time: Millis) -> bool {
+        now.since(*self.since.get_or_insert(now)) < time
+    }
 }
 
 impl State {

@@ -19,7 +19,6 @@ fn report(now: Millis, size: Kib, used: Kib) -> Report {
         some: None,
         full: None,
         stall: false,
-        active: None,
     }
 }
 
@@ -365,4 +364,31 @@ fn settings_are_refused_with_the_way_out() {
     assert!(
         refused(Settings { minimum: Kib::mib(8), ..good }).starts_with("memory_min=8 MiB: less than 32 MiB")
     );
+}
+
+#[test]
+fn a_donor_that_trickles_is_not_waited_for_alone() {
+    // Both have 1 GiB to spare; the one that is asked first gives 5 MiB a second, looked at ten times a second.
+    let mut state = State::new();
+    let mut slow = domain(1, 3072, 1024, NOW);
+    slow.target = Kib::mib(2048);
+    let look = |state: &mut State, now: Millis, slow: Domain, more: &[Domain]| {
+        let now_slow =
+            Domain { demand: Demand::Reported(report(now, slow.assigned, Kib::mib(1024))), ..slow };
+        decide(state, now, &free(0), &[&[now_slow], more].concat())
+    };
+    let mut now = NOW;
+    for _ in 0..30 {
+        look(&mut state, now, slow, &[]);
+        now = now + Millis::new(100);
+        slow.assigned -= Kib::new(512);
+    }
+    let speed = state.speeds(DomId::new(1)).0.expect("it is learned");
+    assert!((4 << 10..6 << 10).contains(&speed.get()), "{speed}");
+    // Somebody lacks 500 MiB. What trickles in is not there soon, so the other one is asked for all but 5 MiB.
+    let other = domain(2, 3072, 1024, now);
+    let taker = stalled(domain(3, 1024, 1000, now), 1500);
+    let outcome = look(&mut state, now, slow, &[other, taker]);
+    let asked = outcome.decisions[1].why.from - outcome.decisions[1].target;
+    assert!(asked >= Kib::mib(400), "{}", outcome.decisions[1].why);
 }

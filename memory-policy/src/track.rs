@@ -127,7 +127,7 @@ impl Track {
     ) {
         match domain.demand {
             Demand::None | Demand::Nonsense => {}
-            Demand::Reported(report) if implausible(&report, settings) => {}
+            Demand::Reported(report) if report.check(settings).is_err() => {}
             Demand::Reported(report) => self.report(&report, domain, settings, settled, now, tuning),
             Demand::Estimated(estimate) => self.estimate(&estimate, now, tuning),
         }
@@ -145,7 +145,7 @@ impl Track {
         let (source, taken) = match domain.demand {
             Demand::None => (Source::None, None),
             Demand::Nonsense => (Source::Nonsense, self.last),
-            Demand::Reported(report) if implausible(&report, settings) => {
+            Demand::Reported(report) if report.check(settings).is_err() => {
                 (Source::Nonsense, Some(report.taken))
             }
             Demand::Reported(report) if now.since(report.taken) > tuning.stale_after => {
@@ -252,8 +252,8 @@ impl Track {
             self.stalled_at = Some(now);
         }
         self.surge = self.rise(report.taken, if tight { promised } else { used }, used);
-        let active = report.active.unwrap_or(demand);
-        self.take(report.taken, demand, active, tuning);
+        // No agent can tell what of that is idle.
+        self.take(report.taken, demand, demand, tuning);
     }
 
     /// What it will need more in a while, if it goes on as in the last second.
@@ -302,15 +302,6 @@ impl Track {
 fn towards(from: Kib, to: Kib, passed: Millis, over: Millis) -> Kib {
     let way = from.distance(to).part(passed.get().min(over.get()), over.get());
     if to > from { from + way } else { from - way }
-}
-
-/// Whether no guest can say so. A report of more memory than the domain can ever see, or of more available than there is.
-fn implausible(report: &Report, settings: &Settings) -> bool {
-    let most = settings.maximum + settings.maximum.part(1, 64).max(Kib::mib(16));
-    report.total == Kib::ZERO
-        || report.total > most
-        || report.available > report.total
-        || report.free > report.total
 }
 
 /// Whether a demand rises all the time: the least of each ten seconds is above the one before, for two minutes.

@@ -1,6 +1,7 @@
 //! One domain as the daemon knows it: what the hypervisor says, what was set, what it reports, and what was decided.
 
 use std::collections::VecDeque;
+use std::error::Error;
 
 use memory_policy::{
     Demand, Domain, Estimate, Explanation, Kib, Millis, Report as Known, Settings, Source, Speed,
@@ -8,7 +9,7 @@ use memory_policy::{
 use pv_abi::domid::DomId;
 use pv_abi::nacelle::WorkingSet;
 
-use super::report::{Nonsense, Report};
+use super::report::Report;
 use super::speeds::Speeds;
 use super::view::{DomainCounters, DomainView, GuestView, MappingView, Moved, Told};
 
@@ -215,6 +216,10 @@ impl Member {
                 if is_change { News::Change } else { News::Nothing }
             }
             Ok(Some(report)) => {
+                let known = known(&report, now);
+                if let Err(implausible) = known.check(&self.stored.settings) {
+                    return self.refuse(&implausible);
+                }
                 let before = self.last.replace(report);
                 if is_old || before.is_some_and(|before| before.seq == report.seq) {
                     return News::Nothing;
@@ -223,7 +228,7 @@ impl Member {
                     let moved = before.used_kib().abs_diff(report.used_kib());
                     self.complaint.is_none() && moved < report.total_kib / NOTABLE
                 });
-                self.take(&report, now);
+                self.take(&report, known);
                 match (report.is_stall, is_same) {
                     (true, _) => News::Stall,
                     (false, true) => News::Same,
@@ -234,27 +239,17 @@ impl Member {
         }
     }
 
-    fn take(&mut self, report: &Report, now: Millis) {
+    fn take(&mut self, report: &Report, known: Known) {
         self.counters.reports += 1;
         self.counters.stalls += u64::from(report.is_stall);
         // One that floods stays marked for the second in which it does.
         if self.writes.1 <= WRITES {
             self.complaint = None;
         }
-        self.demand = Demand::Reported(Known {
-            taken: now,
-            total: Kib::new(report.total_kib),
-            free: Kib::new(report.free_kib),
-            available: Kib::new(report.available_kib),
-            committed: Kib::new(report.committed_kib),
-            some: report.some_us,
-            full: report.full_us,
-            stall: report.is_stall,
-            active: None,
-        });
+        self.demand = Demand::Reported(known);
     }
 
-    fn refuse(&mut self, nonsense: &Nonsense) -> News {
+    fn refuse(&mut self, nonsense: &dyn Error) -> News {
         self.counters.bad_reports += 1;
         self.complaint = Some(format!("its report makes no sense: {nonsense}"));
         self.demand = Demand::Nonsense;
@@ -377,5 +372,19 @@ impl Member {
             counters: self.counters,
             mapping: self.facts.mapping,
         }
+    }
+}
+
+/// What a report says, for the policy.
+fn known(report: &Report, now: Millis) -> Known {
+    Known {
+        taken: now,
+        total: Kib::new(report.total_kib),
+        free: Kib::new(report.free_kib),
+        available: Kib::new(report.available_kib),
+        committed: Kib::new(report.committed_kib),
+        some: report.some_us,
+        full: report.full_us,
+        stall: report.is_stall,
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Case<'a> {
     pub urgent: bool,
     /// Whether it cannot wait: a moment ago it stalled with little left, or was to have nothing left soon.
     pub presses: bool,
+    /// Whether it has not reported yet, but may do so any moment: nobody knows what it could give.
+    pub unheard: bool,
     /// Whether it was given up before and is tried again.
     pub retried: bool,
     /// What it should have.
@@ -73,6 +75,9 @@ impl<'a> Case<'a> {
             _ if domain.age < tuning.boot_grace => Standing::Boots,
             _ => Standing::Free,
         };
+        let unheard = settings.balanced
+            && need.source == Source::None
+            && (domain.age < tuning.boot_grace || memory.is_new(now, tuning.stale_after));
         let half_buffer = need.raw.part(u64::from(settings.buffer), 200);
         let urgent = need.raw + need.hope + half_buffer > domain.target;
         let mut case = Self {
@@ -91,6 +96,7 @@ impl<'a> Case<'a> {
             ask: Ask { minimum: Kib::ZERO, taxed: Kib::ZERO, need: Kib::ZERO, want: Kib::ZERO, weight: 0 },
             urgent,
             presses: need.pressed,
+            unheard,
             retried: gave_up.is_some(),
             fair: domain.committed(),
             to: domain.target,
@@ -192,9 +198,10 @@ impl<'a> Case<'a> {
         (self.standing != Standing::Off && missing != Kib::ZERO).then_some(missing)
     }
 
-    /// What it keeps whatever happens: its minimum if it can give, else all.
+    /// What it keeps whatever happens: its minimum if it can give, or perhaps can, else all.
     pub fn least(&self) -> Kib {
         match self.standing {
+            _ if self.unheard => self.settings.minimum.min(self.domain.committed()),
             Standing::Free => self.settings.minimum.min(self.domain.committed()),
             Standing::Boots => self.settings.minimum.min(self.domain.committed()).max(self.startup()),
             _ => self.domain.committed(),

@@ -44,9 +44,9 @@ pub(super) fn give(
     hand_out(cases, available, kept);
     let waiting: Kib =
         cases.iter().filter(|case| takes(case)).map(|case| case.fair - case.to).sum::<Kib>() + deficit;
-    // What was asked for before and is on its way need not be asked for again.
+    // What was asked for before and is there soon need not be asked for again. What trickles in is asked of others as well.
     let coming: Kib =
-        cases.iter().filter(|case| case.gives()).map(|case| case.domain.assigned - case.domain.target).sum();
+        cases.iter().filter(|case| case.gives()).map(|case| coming(case).min(soon(case, state))).sum();
     if short {
         collect(cases, state, waiting - coming);
     }
@@ -57,6 +57,16 @@ pub(super) fn give(
         round(case);
     }
     waiting
+}
+
+/// What a donor was asked for before and still has.
+fn coming(case: &Case<'_>) -> Kib {
+    case.domain.assigned - case.domain.target
+}
+
+/// What it can give soon.
+fn soon(case: &Case<'_>, state: &State) -> Kib {
+    state.giving_speed(case.domain.id).during(SOON)
 }
 
 /// What becomes of it if nothing moves.
@@ -158,14 +168,11 @@ fn collect(cases: &mut [Case<'_>], state: &State, wanted: Kib) {
         let spare = if case.gives() { case.to - case.fair } else { Kib::ZERO };
         if needy || spare > case.narrow_band() { spare } else { Kib::ZERO }
     };
-    for soon in [true, false] {
+    for at_once in [true, false] {
         let spares: Vec<Kib> = cases
             .iter()
-            .map(|case| match soon {
-                true => {
-                    let coming = case.domain.assigned - case.domain.target;
-                    spare(case).min(state.giving_speed(case.domain.id).during(SOON) - coming)
-                }
+            .map(|case| match at_once {
+                true => spare(case).min(soon(case, state) - coming(case)),
                 false => spare(case),
             })
             .collect();

@@ -141,8 +141,6 @@ impl<'a> Daemon<'a> {
             let request = Request { amount: creation.guest.settings.startup, within };
             match plan(&mut self.state, now, &host, &domains, &request) {
                 Ok(_) => (self.claimed, self.next) = (true, now),
-                // One who just started knows nobody's demand yet.
-                Err(_) if creation.possible && !over => {}
                 Err(refusal) => {
                     self.refusals.push(refusal);
                     self.creation += 1;

@@ -1,7 +1,7 @@
 //! A simulated guest: what it uses, how its balloon moves, when it stalls, when it kills.
 
 use super::curve::Curve;
-use crate::{Demand, DomId, Domain, Kib, Millis, Report, Settings, Speed};
+use crate::{Demand, DomId, Domain, Estimate, Kib, Millis, Report, Settings, Speed};
 
 /// What a guest is like.
 #[derive(Clone, Debug)]
@@ -12,8 +12,6 @@ pub struct GuestSpec {
     pub settings: Settings,
     /// What its processes and kernel need.
     pub curve: Curve,
-    /// How much of that it touches of late, in percent, if the hypervisor looks.
-    pub active: Option<u64>,
     /// How fast it gives.
     pub give: Speed,
     /// How fast it takes.
@@ -39,6 +37,8 @@ pub enum Agent {
     Honest,
     /// Never.
     None,
+    /// Never, but the hypervisor looks which of its memory it touches: so many percent within some seconds.
+    Watched(u64),
     /// Until then.
     Until(Millis),
     /// That it has no memory at all.
@@ -69,7 +69,6 @@ impl GuestSpec {
             name,
             settings: Settings::balanced(Kib::mib(512), Kib::gib(1), Kib::gib(4)),
             curve,
-            active: None,
             give: Speed::per_second(Kib::mib(800)),
             take: Speed::per_second(Kib::mib(2000)),
             swap: false,
@@ -111,6 +110,8 @@ const OVERHEAD: Kib = Kib::mib(36);
 const SWAP: Speed = Speed::per_second(Kib::mib(50));
 /// A guest without swap that waits for so long, and gets nothing, kills a process.
 const PATIENCE: Millis = Millis::seconds(1);
+/// How often the hypervisor says what it saw a guest touch.
+const LOOKS: Millis = Millis::seconds(5);
 /// The PSI trigger of the agent: so much stall within such a window.
 const TRIGGER: (Millis, Millis) = (Millis::new(50), Millis::new(500));
 
@@ -158,13 +159,14 @@ impl Guest {
 
     /// Whether memory can be moved for it, by who knows everything.
     pub fn is_movable(&self) -> bool {
-        let agent = matches!(self.spec.agent, Agent::Honest | Agent::Flood | Agent::Greedy);
+        let agent =
+            matches!(self.spec.agent, Agent::Honest | Agent::Flood | Agent::Greedy | Agent::Watched(_));
         agent && self.spec.balloon == Balloon::Works && self.spec.settings.balanced
     }
 
-    /// Whether its shortage counts: it told the truth.
+    /// Whether its shortage counts: it told the truth, and all of it. What a guest swapped out nobody sees from outside.
     pub fn counts(&self) -> bool {
-        self.is_movable() && self.spec.agent != Agent::Greedy
+        self.is_movable() && !matches!(self.spec.agent, Agent::Greedy | Agent::Watched(_))
     }
 
     /// How the daemon sees it.
@@ -244,6 +246,7 @@ impl Guest {
         let makes = match self.spec.agent {
             Agent::None => false,
             Agent::Until(end) if now >= end => false,
+            Agent::Watched(_) => now.get().is_multiple_of(LOOKS.get()),
             Agent::Flood => true,
             _ => due || fired,
         };
@@ -251,6 +254,12 @@ impl Guest {
             return None;
         }
         self.last_report = Some(now);
+        if let Agent::Watched(percent) = self.spec.agent {
+            // What it swapped out it does not touch.
+            let (wish, has) = (self.wish(now), self.assigned);
+            let (used, active) = (wish.min(has), wish.part(percent, 100).min(has));
+            return Some(Demand::Estimated(Estimate { taken: now, used, active }));
+        }
         let total = self.assigned - OVERHEAD;
         let wish = self.wish(now);
         let used = (wish - OVERHEAD).min(total);
@@ -264,7 +273,6 @@ impl Guest {
             some: Some(self.stalled.get() * 1000),
             full: Some(self.stalled.get() * 1000),
             stall: fired,
-            active: self.spec.active.map(|percent| wish.part(percent, 100)),
         };
         Some(Demand::Reported(match self.spec.agent {
             Agent::Nothing => Report { total: Kib::ZERO, free: Kib::ZERO, available: Kib::ZERO, ..honest },

@@ -6,7 +6,7 @@
 use super::daemon::Mail;
 use std::collections::BTreeMap;
 
-use super::guest::Guest;
+use super::guest::{Agent, Guest};
 use super::scenarios::{Scenario, Variant};
 use super::world::World;
 use crate::fill::{Ask, Vessel, divide, fill};
@@ -40,7 +40,10 @@ fn ask(guest: &Guest, (mean, most): (Kib, Kib)) -> Ask {
     let within = |amount: Kib| amount.max(settings.minimum).min(settings.maximum);
     let need = within(most);
     let want = within(mean + mean.part(u64::from(settings.buffer), 100)).max(need);
-    let active = guest.spec.active.map_or(most, |percent| most.part(percent, 100));
+    let active = match guest.spec.agent {
+        Agent::Watched(percent) => most.part(percent, 100),
+        _ => most,
+    };
     let taxed = within(active + (most - active).part(1, 4));
     Ask { minimum: settings.minimum, taxed, need, want, weight: settings.weight }
 }

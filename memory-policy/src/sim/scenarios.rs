@@ -41,7 +41,7 @@ pub struct Creation {
     pub within: Millis,
     /// What it is like.
     pub guest: GuestSpec,
-    /// Whether it can be.
+    /// Whether it can be, as the oracle knows. The law has to find out.
     pub possible: bool,
 }
 
@@ -241,12 +241,12 @@ fn liars() -> Scenario {
 fn idle() -> Scenario {
     let swaps = |guest| GuestSpec { swap: true, ..guest };
     let a = GuestSpec {
-        active: Some(20),
+        agent: Agent::Watched(20),
         has: Some(Kib::mib(3600)),
         ..swaps(GuestSpec::linux("A", Curve::level(Kib::gib(3))))
     };
     let b = Curve::through(&[(30, 1000), (40, 3400)]);
-    let b = GuestSpec { active: Some(100), ..swaps(GuestSpec::linux("B", b)) };
+    let b = swaps(GuestSpec::linux("B", b));
     let guests = vec![a, b];
     Scenario { host: Kib::gib(5), ..Scenario::new(11, "idle memory", 240, guests) }
 }
@@ -335,7 +335,6 @@ pub fn synthetic(count: u16, now: Millis) -> Vec<Domain> {
                 some: Some(0),
                 full: Some(0),
                 stall: random.is_multiple_of(16),
-                active: None,
             };
             let demand = if number % 10 == 9 { Demand::None } else { Demand::Reported(report) };
             Domain {

@@ -12,11 +12,7 @@ fn play(number: u32) -> Vec<Run> {
     let check = |variant: Variant| {
         let run = run(&scenario, variant);
         let name = format!("{} {}: {:?}, oracle {:?}", scenario.name, variant.name(), run.score, run.oracle);
-        assert_eq!(run.score.guarantee, 0, "minimum violated in {name}");
-        assert_eq!(run.score.beyond, 0, "budget beyond RAM in {name}");
-        assert!(run.oracle.kills > 0 || run.score.kills == 0, "killed in {name}");
-        assert!(run.regret() < 125, "regret {} % in {name}", run.regret());
-        assert_eq!(run.score.late, 0, "a domain was made late in {name}");
+        assert_eq!(run.missed(), [] as [&str; 0], "{name}");
         run
     };
     Variant::ALL.into_iter().map(check).collect()
@@ -44,8 +40,16 @@ fn burst() {
 }
 
 #[test]
+fn every_scenario_is_played_here() {
+    let numbers: Vec<u32> = all().iter().map(|scenario| scenario.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14]);
+}
+
+#[test]
 fn phase_shift() {
-    for run in play(3) {
+    let runs = play(3);
+    assert!(runs[0].score.t90.is_some_and(|t90| t90 <= Millis::seconds(2)), "{:?}", runs[0].score);
+    for run in runs {
         assert!(run.log.iter().any(|(_, why)| why.rule == Rule::Donate), "nobody was asked at once");
     }
 }
@@ -118,7 +122,13 @@ fn liars() {
 
 #[test]
 fn idle_memory() {
-    play(11);
+    for run in play(11) {
+        let last = |name| run.log.iter().rev().find(|(of, _)| *of == name).map(|(_, why)| why.to);
+        let (idle, busy) = (last("A").expect("it gave"), last("B").expect("it grew"));
+        // Untaxed each would end with half of the 5 GiB. What A touches, 614 MiB and a quarter of the rest, it keeps.
+        assert!(busy >= Kib::mib(3400), "the one that works has {busy}");
+        assert!(idle >= Kib::mib(1229), "the idle one has {idle}");
+    }
 }
 
 #[test]

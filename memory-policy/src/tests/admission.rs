@@ -52,7 +52,7 @@ fn refusals_say_why_with_figures() {
     assert_eq!(
         impossible.to_string(),
         "6000 MiB asked for, 100 MiB free, 3024 MiB to spare in domains: not there, even if every domain had no more than \
-         its minimum (1024 MiB); ask for at most 5220 MiB"
+         must be left to it (1024 MiB); ask for at most 5220 MiB"
     );
     let needed = ask(request(4000, 10));
     assert_eq!(
@@ -72,9 +72,28 @@ fn refusals_say_why_with_figures() {
 #[test]
 fn who_is_frozen_is_no_donor_nor_what_another_boots_with() {
     let mut frozen = domain(1, 3072, 100, NOW);
-    frozen.demand = crate::Demand::None;
+    frozen.demand = crate::Demand::Nonsense;
     let mut boots = domain(2, 1024, 100, NOW);
     boots.age = Millis::seconds(3);
     let refused = plan(&mut State::new(), NOW, &free(0), &[frozen, boots], &request(10, 600));
     assert!(matches!(refused, Err(Refusal::Impossible { most: Kib::ZERO, .. })), "{refused:?}");
+}
+
+#[test]
+fn who_has_not_reported_yet_may_still_give() {
+    let mut silent = domain(1, 3072, 100, NOW);
+    silent.demand = crate::Demand::None;
+    let ask = |state: &mut State, now, mib| plan(state, now, &free(0), &[silent], &request(mib, 10));
+    let mut state = State::new();
+    // A daemon that just started knows nothing of it: the 2560 MiB above its minimum may be there.
+    let waits = Plan { free: Kib::ZERO, donors: Vec::new(), ready_in: Millis::seconds(10) };
+    assert_eq!(ask(&mut state, NOW, 2560).expect("it may give"), waits);
+    assert!(matches!(ask(&mut state, NOW, 2561), Err(Refusal::Impossible { .. })));
+    // One that stays silent has no agent.
+    let later = NOW + Millis::seconds(5);
+    let refused = ask(&mut state, later, 10);
+    assert!(matches!(refused, Err(Refusal::Impossible { most: Kib::ZERO, .. })), "{refused:?}");
+    // One that boots has time to start its agent.
+    silent.age = Millis::seconds(10);
+    assert!(plan(&mut state, later, &free(0), &[silent], &request(10, 10)).is_ok());
 }

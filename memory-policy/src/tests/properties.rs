@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::admission::{Request, plan};
 use crate::{
-    Demand, DomId, Domain, Estimate, Host, Kib, Millis, Outcome, Report, Rule, Settings, State, decide,
+    Demand, DomId, Domain, Estimate, Host, Kib, Millis, Outcome, Report, Rule, Settings, Speed, State, decide,
 };
 
 const NOW: Millis = Millis::seconds(50);
@@ -29,7 +29,6 @@ fn demand() -> impl Strategy<Value = Demand> {
                 some: None,
                 full: None,
                 stall,
-                active: None,
             })
         });
     let estimate = (memory(), memory())
@@ -135,6 +134,28 @@ proptest! {
         }
     }
 
+    /// Whatever speeds were kept from another life, targets are sound, also once they are measured against.
+    #[test]
+    fn taught_speeds_do_no_harm(host in host(), domains in domains(), speeds in [anything(), anything()]) {
+        let mut state = State::new();
+        let [give, take] = speeds.map(|speed| Some(Speed::per_second(Kib::new(speed))));
+        for domain in &domains {
+            state.teach(domain.id, give, take);
+        }
+        let mut domains = domains;
+        for look in 0..3_u64 {
+            let now = NOW + Millis::new(1500 * look);
+            let outcome = decide(&mut state, now, &host, &domains);
+            check(&host, &domains, &outcome)?;
+            for (domain, decision) in domains.iter_mut().zip(&outcome.decisions) {
+                domain.target = decision.target;
+                let moved = domain.assigned.distance(domain.target).part(1, 4).down_to(Kib::PAGE);
+                domain.assigned = if domain.target > domain.assigned { domain.assigned + moved } else { domain.assigned - moved };
+            }
+            let _ = plan(&mut state, now, &host, &domains, &Request { amount: Kib::gib(1), within: Millis::seconds(10) });
+        }
+    }
+
     /// More memory in the host never makes a share smaller, by more than the 64th that is added when memory is short.
     #[test]
     fn shares_are_monotone_in_the_hosts_memory(host in host(), more in memory(), domains in domains()) {
@@ -185,9 +206,9 @@ fn anything() -> impl Strategy<Value = u64> {
 
 fn nonsense() -> impl Strategy<Value = Domain> {
     let numbers = proptest::collection::vec(anything(), 16);
-    (numbers, any::<[u32; 2]>(), any::<[bool; 5]>(), 0_u16..8).prop_map(|(n, [buffer, weight], flags, id)| {
+    (numbers, any::<[u32; 2]>(), any::<[bool; 4]>(), 0_u16..8).prop_map(|(n, [buffer, weight], flags, id)| {
         let kib = |at: usize| Kib::new(n[at]);
-        let [balanced, stall, estimated, psi, active] = flags;
+        let [balanced, stall, estimated, psi] = flags;
         let report = Report {
             taken: Millis::new(n[0]),
             total: kib(1),
@@ -197,7 +218,6 @@ fn nonsense() -> impl Strategy<Value = Domain> {
             some: psi.then_some(n[5]),
             full: psi.then_some(n[6]),
             stall,
-            active: active.then_some(kib(7)),
         };
         let estimate = Estimate { taken: Millis::new(n[0]), used: kib(1), active: kib(2) };
         Domain {

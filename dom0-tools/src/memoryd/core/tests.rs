@@ -184,6 +184,14 @@ fn nonsense_and_silence_freeze_a_guest_and_are_marked() {
         ("nonsense", 1, "frozen")
     );
     assert!(view.complaint.unwrap().contains("total is 9223372036854775808"));
+    // More than it can have, which only its settings tell.
+    let beyond = "version=1 seq=100 total=8388608 free=1 available=1 committed=1";
+    assert_eq!(fake.core.report(GUEST, Some(beyond), false, fake.now), News::Change);
+    fake.step();
+    let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
+    assert_eq!((view.source.as_str(), view.counters.bad_reports), ("nonsense", 2));
+    let complaint = view.complaint.unwrap();
+    assert!(complaint.contains("total is 8192 MiB, more than the"), "{complaint}");
     // It comes to its senses.
     fake.say(GUEST, 250);
     assert_ne!(fake.step(), []);
