@@ -7,6 +7,7 @@
 #                              own --hypervisor
 #   # hypervisors: NAME...     where it can run: nacelle, xen; default both
 #   # timeout: SECONDS         default 120
+#   # alone: REASON            keeps every CPU of the host busy, or goes by the clock: no other runs beside it
 #   # host: COMMAND            on the host, before ($work is an empty directory that the options may name too)
 #   # expect: REGEX            must be on the console (extended regular expression, one line)
 #   # reject: REGEX            must not be on the console
@@ -36,9 +37,10 @@ scenario_names() {
     return 0
 }
 
-# is_narrow FILE:VARIANT: whether it keeps one CPU of the host busy, and no more.
-is_narrow() {
-    header "$SCENARIOS/${1%%:*}.sh" run | grep -qE "^${1#*:}:.* (--icount|--smp 1)( |$)"
+# is_alone FILE:VARIANT: whether no other may run beside it. What boots a single CPU leaves one of the host's to others.
+is_alone() {
+    local file=$SCENARIOS/${1%%:*}.sh
+    [[ -n $(header "$file" alone) ]] && ! header "$file" run | grep -qE "^${1#*:}:.* (--icount|--smp 1)( |$)"
 }
 
 # run_scenario FILE:VARIANT HYPERVISOR LOG: 0 passed, 1 failed, 3 skipped. Says why in the last line of its output.

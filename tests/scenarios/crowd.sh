@@ -5,6 +5,7 @@
 # hypervisors: nacelle
 # run: gic2-smp1: --kernel "$BUILD/payloads/crowd" --initrd none --gic 2 --smp 1 --until "^payload: [0-9]"
 # run: gic3-smp4: --kernel "$BUILD/payloads/crowd" --initrd none --gic 3 --smp 4 --until "^payload: [0-9]"
+# alone: how CPUs are shared goes by the clock
 # timeout: 200
 # expect: ^payload: [0-9]+ passed, 0 failed
 # reject: ^FAIL

@@ -2,6 +2,7 @@
 #
 # run: gic2: --gic 2 --smp 2 --disk "$work/disk" --net "tftp=$work/tftp,guestfwd=tcp:10.0.2.100:7-cmd:tee $work/received"
 # run: gic3: --gic 3 --smp 2 --disk "$work/disk" --net "tftp=$work/tftp,guestfwd=tcp:10.0.2.100:7-cmd:tee $work/received"
+# alone: all CPUs are kept busy and none may stall
 # timeout: 300
 # host: mkdir "$work/files" "$work/tftp"
 # host: head -c 67108864 /dev/urandom >"$work/files/given"; (cd "$work/files" && md5sum given >given.md5)

@@ -2,6 +2,7 @@
 # killed in the middle, a creation that others make room for, counters and a recording.
 #
 # run: gic2: --overlay "$work/guests"
+# alone: how soon goes by the clock
 # hypervisors: nacelle
 # timeout: 300
 # host: mkdir -p "$work/guests" && cp "$BUILD/payloads/demand" "$work/guests/demand"

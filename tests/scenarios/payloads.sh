@@ -10,6 +10,7 @@
 # run: smp-gic3-smp8: --kernel "$BUILD/payloads/smp" --initrd none --gic 3 --smp 8 --until "^payload: [0-9]"
 # run: abi-pi4: --kernel "$BUILD/payloads/abi" --initrd none --machine raspi4b --setup tfa --hypervisor nacelle --until "^payload: [0-9]"
 # run: smp-pi4: --kernel "$BUILD/payloads/smp" --initrd none --machine raspi4b --setup stub --hypervisor nacelle --until "^payload: [0-9]"
+# alone: timers go by the clock
 # timeout: 200
 # expect: ^payload: [0-9]+ passed, 0 failed
 # reject: ^FAIL

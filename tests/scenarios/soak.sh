@@ -2,6 +2,7 @@
 #
 # run: gic2: --gic 2 --smp 2 --disk "$work/disk" --timeout $((${SOAK_SECONDS:-60} + 90))
 # run: gic3: --gic 3 --smp 4 --disk "$work/disk" --timeout $((${SOAK_SECONDS:-60} + 90))
+# alone: no stall is allowed
 # host: truncate -s 64M "$work/disk"
 # reject: ^FAIL
 . /scenario.sh

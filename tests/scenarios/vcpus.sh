@@ -2,6 +2,7 @@
 #
 # run: gic2: --gic 2 --smp 2
 # run: gic3: --gic 3 --smp 2
+# alone: how CPUs are shared goes by the clock
 # timeout: 600
 # reject: ^FAIL
 . /scenario.sh
