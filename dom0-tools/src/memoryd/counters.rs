@@ -52,6 +52,7 @@ const HOST: &[Row<HostView>] = &[
     (BALANCER, "Memory Remove Operations", "remove_operations_total", Counter, Plain, |host| Some(host.moved.remove_operations)),
     (NACELLE, "Total Memory", "total_bytes", Gauge, Memory, |host| Some(host.total_kib)),
     (NACELLE, "Free Memory", "free_bytes", Gauge, Memory, |host| Some(host.free_kib)),
+    (NACELLE, "Reserve", "reserve_bytes", Gauge, Memory, |host| Some(host.reserve_kib)),
     (NACELLE, "Claimed Memory", "claimed_bytes", Gauge, Memory, |host| Some(host.claimed_kib)),
     (NACELLE, "Restart Reserve", "restart_reserve_bytes", Gauge, Memory, |host| Some(host.restart_reserve_kib)),
     (NACELLE, "Wanted Memory", "wanted_bytes", Gauge, Memory, |host| Some(host.wanted_kib)),

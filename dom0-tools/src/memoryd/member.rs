@@ -147,6 +147,12 @@ impl Member {
         self.facts.target.or(self.stored.target).unwrap_or(self.facts.assigned)
     }
 
+    /// What it was not promised yet of its minimum.
+    pub fn lacks_minimum(&self, is_movable: bool) -> Kib {
+        let settings = &self.stored.settings;
+        if settings.balanced && is_movable { settings.minimum - self.target() } else { Kib::ZERO }
+    }
+
     /// For the policy.
     pub fn known(&self, now: Millis, is_movable: bool) -> Domain {
         let settings =

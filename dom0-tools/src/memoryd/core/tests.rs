@@ -333,6 +333,19 @@ fn a_creation_gets_what_others_can_spare_or_figures() {
 }
 
 #[test]
+fn what_is_free_and_missing_for_a_minimum_is_not_there_for_a_creation() {
+    let mut fake = Fake::new();
+    let free = fake.core.free_for_claims();
+    fake.step();
+    assert_eq!(fake.core.admit(Kib::mib(1500), Millis::seconds(30), fake.now), Ok(()), "{free} free");
+    // Its minimum is raised: 1000 MiB more are its own before anybody decides anything.
+    fake.core.store(GUEST, stored(1256, 1256, 1536, Kib::mib(256)));
+    let refused = fake.core.admit(Kib::mib(1500), Millis::seconds(30), fake.now).unwrap_err();
+    assert!(refused.contains("1500 MiB asked for, 504 MiB free"), "{refused}");
+    assert_eq!(fake.core.admit(Kib::mib(500), Millis::seconds(30), fake.now), Ok(()));
+}
+
+#[test]
 fn dom0_that_is_mapped_one_to_one_stays_as_it_is() {
     let mut fake = Fake::new();
     fake.domains = vec![facts(DomId::DOM0, 256)];
