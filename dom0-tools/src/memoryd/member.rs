@@ -17,6 +17,8 @@ const KEPT: usize = 64;
 /// A guest that writes more often in a second is not listened to for the rest of it. An agent writes once, and twice at a stall.
 const WRITES: u32 = 20;
 const SECOND: Millis = Millis::seconds(1);
+/// It stays marked for so long: while it goes on it is caught once a second.
+const MARKED: Millis = Millis::seconds(3);
 /// What was reached: Linux and the hypervisor differ by up to a MiB in what they count.
 const NEAR: Kib = Kib::mib(2);
 /// Pressures of so many seconds make the mean, the least and the most.
@@ -105,6 +107,8 @@ pub struct Member {
     /// The last report that was taken, or found when the daemon started.
     last: Option<Report>,
     complaint: Option<String>,
+    /// When it was last found to write too often.
+    flooded: Option<Millis>,
     source: (Source, Millis),
     writes: (Millis, u32),
     estimates: VecDeque<Kib>,
@@ -129,6 +133,7 @@ impl Member {
             demand: Demand::None,
             last: None,
             complaint: None,
+            flooded: None,
             source: (Source::None, now),
             writes: (now, 0),
             estimates: VecDeque::new(),
@@ -202,8 +207,7 @@ impl Member {
             false => Heard::Read,
             true => {
                 self.counters.floods += 1;
-                self.complaint =
-                    Some(format!("it reports more than {WRITES} times a second: heard once a second"));
+                self.flooded = Some(now);
                 Heard::MutedUntil(start + SECOND)
             }
         }
@@ -211,7 +215,11 @@ impl Member {
 
     /// Takes what it wrote. `is_old`: that was there before the daemon looked, so nobody knows when it was written.
     pub fn report(&mut self, text: Option<&str>, is_old: bool, now: Millis) -> News {
-        match text.map_or(Ok(None), Report::parse) {
+        let maximum = self.stored.settings.maximum;
+        let plausible = |report: Option<Report>| {
+            report.map(|report| report.check_maximum(maximum).map(|()| report)).transpose()
+        };
+        match text.map_or(Ok(None), Report::parse).and_then(plausible) {
             // It says nothing: its agent never started, or has taken its leave.
             Ok(None) => {
                 let is_change = self.last.take().is_some() || self.complaint.take().is_some();
@@ -243,10 +251,7 @@ impl Member {
     fn take(&mut self, report: &Report, now: Millis) {
         self.counters.reports += 1;
         self.counters.stalls += u64::from(report.is_stall);
-        // One that floods stays marked for the second in which it does.
-        if self.writes.1 <= WRITES {
-            self.complaint = None;
-        }
+        self.complaint = None;
         self.demand = Demand::Reported(Known {
             taken: now,
             total: Kib::new(report.total_kib),
@@ -265,6 +270,15 @@ impl Member {
         self.complaint = Some(format!("its report makes no sense: {nonsense}"));
         self.demand = Demand::Nonsense;
         News::Change
+    }
+
+    /// Why it is not believed, or not listened to all the time.
+    fn complaint(&self, now: Millis) -> Option<String> {
+        let is_flooding = self.flooded.is_some_and(|at| now.since(at) < MARKED);
+        let flood =
+            is_flooding.then(|| format!("it reports more than {WRITES} times a second: heard once a second"));
+        let all: Vec<String> = self.complaint.clone().into_iter().chain(flood).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Whether nobody in it says what it needs, so that the hypervisor is to be asked.
@@ -365,7 +379,7 @@ impl Member {
             pressure_range: is_known.and_then(|_| Some((pressures().min()?, pressures().max()?))),
             average_pressure: is_known.and_then(|_| pressures().sum::<u64>().checked_div(count)),
             source: source.to_string(),
-            complaint: self.complaint.clone(),
+            complaint: self.complaint(now),
             source_s: now.since(self.source.1).get() as f64 / 1000.0,
             rule: why.map_or_else(|| "off".to_owned(), |why| why.rule.name().to_owned()),
             limit: why.and_then(|why| why.limit).map(|limit| limit.name().to_owned()),

@@ -3,6 +3,8 @@
 //! `version=1 seq=N total=KIB free=KIB available=KIB committed=KIB some=US full=US stall=1`, in any order. `some` and `full` are the
 //! totals of `/proc/pressure/memory`; they are left out where the kernel has none. Words of other names are left alone.
 
+use memory_policy::Kib;
+
 /// Where it is, below the guest's own directory.
 pub const NODE: &str = "data/memory";
 /// More is no report.
@@ -53,6 +55,14 @@ pub enum Nonsense {
     /// One that is needed is not there.
     #[error("there is no {0}")]
     Missing(&'static str),
+    /// More than its domain can ever have.
+    #[error("total is {total}, where {maximum} is its maximum")]
+    BeyondMaximum {
+        /// What it says.
+        total: Kib,
+        /// What is set.
+        maximum: Kib,
+    },
     /// More of something than of what it is a part of.
     #[error("{0} is above total")]
     AboveTotal(&'static str),
@@ -126,6 +136,18 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// Whether a domain of that maximum can say so. A little more is no nonsense: some pages are no RAM, and the policy takes it.
+    ///
+    /// # Errors
+    /// [`Nonsense::BeyondMaximum`].
+    pub fn check_maximum(&self, maximum: Kib) -> Result<(), Nonsense> {
+        let total = Kib::new(self.total_kib);
+        match total > maximum + maximum.part(1, 64).max(Kib::mib(16)) {
+            true => Err(Nonsense::BeyondMaximum { total, maximum }),
+            false => Ok(()),
+        }
     }
 
     /// What is in use and cannot be had without swapping, in KiB.

@@ -184,6 +184,21 @@ fn nonsense_and_silence_freeze_a_guest_and_are_marked() {
         ("nonsense", 1, "frozen")
     );
     assert!(view.complaint.unwrap().contains("total is 9223372036854775808"));
+    for (text, reason) in [
+        (
+            "version=1 seq=7 total=2097152 free=1 available=1 committed=1",
+            "total is 2048 MiB, where 1024 MiB is its maximum",
+        ),
+        ("\u{fffd} give me all", "a word that is no key=value"),
+    ] {
+        assert_eq!(fake.core.report(GUEST, Some(text), false, fake.now), News::Change);
+        fake.step();
+        let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
+        assert_eq!((view.source.as_str(), view.rule.as_str()), ("nonsense", "frozen"));
+        assert!(view.complaint.as_ref().is_some_and(|complaint| complaint.contains(reason)), "{view:?}");
+    }
+    let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
+    assert_eq!(view.counters.bad_reports, 3);
     // It comes to its senses.
     fake.say(GUEST, 250);
     assert_ne!(fake.step(), []);
@@ -209,7 +224,18 @@ fn who_writes_too_often_is_heard_once_a_second_and_loses_nothing() {
     assert_ne!(fake.step(), []);
     let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
     assert!(view.complaint.unwrap().contains("times a second") && view.counters.floods > 0);
-    fake.pass(Millis::seconds(1));
+    // It goes on: what is heard of it now and then does not hide that.
+    for _ in 0..10 {
+        fake.pass(Millis::seconds(1));
+        for write in 0..25 {
+            let _ = fake.core.hear(GUEST, fake.now);
+            fake.say(GUEST, 250);
+            let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
+            assert!(view.complaint.is_some(), "{write}");
+            fake.pass(Millis::new(30));
+        }
+    }
+    fake.pass(Millis::seconds(3));
     assert_eq!(fake.core.hear(GUEST, fake.now), Some(Heard::Read));
     fake.say(GUEST, 250);
     assert_eq!(fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().complaint, None);
