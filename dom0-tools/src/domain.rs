@@ -16,6 +16,7 @@
 //! | [`build`] | making it, as far as the hypervisor is concerned |
 //! | [`hypervisor`] | what that asks of the hypervisor |
 //! | [`store`] | its nodes in XenStore |
+//! | [`minimums`] | what all domains always have, which the host must hold |
 //! | [`supervisor`] | what happens when it ends |
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod hypervisor;
 pub mod image;
 mod intent;
 pub mod layout;
+pub mod minimums;
 pub mod store;
 pub mod supervisor;
 pub mod tree;
@@ -132,7 +134,19 @@ pub enum Error {
         /// Who could give some.
         hint: String,
     },
+    /// The others' minimums leave too little for its own.
+    #[error("not enough memory: {0}")]
+    Minimums(#[from] minimums::TooMuch),
     /// Somebody else took it away.
     #[error("somebody destroyed the domain while it was made")]
     Vanished,
+}
+
+impl From<minimums::Refusal> for Error {
+    fn from(refusal: minimums::Refusal) -> Self {
+        match refusal {
+            minimums::Refusal::TooMuch(too_much) => too_much.into(),
+            minimums::Refusal::Store(error) => error.into(),
+        }
+    }
 }

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use memory_policy::Kib;
 use pv_abi::domctl::{GetDomainInfo, XEN_DOMINF_DYING};
 use pv_abi::domid::DomId;
 
 use super::build::{self, Built, Images};
 use super::destroy::{finish, take_away};
 use super::intent::{Gate, Intent};
+use super::minimums::HostMemory;
 use super::supervisor::Waiting;
 use super::{Error, Progress, store};
 use crate::config::DomainConfig;
@@ -161,13 +163,14 @@ fn make(
         intent.number(domain).map_err(|error| Error::File { what, error })?;
         let built = build::build(xen, domain, arch, config, images, &host, progress)
             .map_err(|error| with_hint(error, xen, client, domain))?;
-        keep(client, domain, uuid, config, &built, host.max_cpu_id.saturating_add(1))
+        keep(xen, client, domain, uuid, config, &built, host.max_cpu_id.saturating_add(1))
     };
     rest().map(|()| domain).map_err(|error| (Some(domain), error))
 }
 
 /// Makes the domain known to the other tools.
 fn keep(
+    xen: &Privcmd,
     client: &Client,
     domain: DomId,
     uuid: Uuid,
@@ -184,7 +187,8 @@ fn keep(
     UserData::new(domain, uuid)
         .write(Kind::LibxlJson, &json)
         .map_err(|error| Error::File { what: "keep the domain's configuration", error })?;
-    store::register(client, domain, uuid, config, built)
+    let host = || HostMemory::look(xen, Kib::ZERO).map_err(open);
+    store::register(client, domain, uuid, config, built, host)
 }
 
 /// Adds to an error for want of memory who could give some.

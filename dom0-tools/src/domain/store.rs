@@ -11,10 +11,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use memory_policy::Kib;
 use pv_abi::domid::DomId;
 
 use super::Error;
 use super::build::Built;
+use super::minimums::HostMemory;
 use crate::config::DomainConfig;
 use crate::memoryd::settings::Settings;
 use crate::uuid::Uuid;
@@ -77,7 +79,7 @@ pub fn names(store: &Client, ids: impl Iterator<Item = DomId>) -> StoreResult<Ve
 ///
 /// # Errors
 /// Of XenStore.
-pub fn memory_settings(store: &Client, domain: DomId) -> StoreResult<Option<Settings>> {
+pub fn memory_settings(store: &impl Nodes, domain: DomId) -> StoreResult<Option<Settings>> {
     const NODES: [&str; 8] =
         ["target", "static-max", "hotplug-max", "startup", "minimum", "buffer", "weight", "policy"];
     let texts = store.read_texts(&NODES.map(|node| format!("{}/memory/{node}", home(domain))))?;
@@ -105,7 +107,7 @@ pub fn pool(store: &impl Nodes, wanted: &str) -> StoreResult<Option<u32>> {
     Ok(None)
 }
 
-/// Makes all nodes of a domain, and makes it known.
+/// Makes all nodes of a domain, and makes it known. `host` looks at the host's memory.
 ///
 /// # Errors
 /// [`Error::Store`].
@@ -115,8 +117,14 @@ pub fn register(
     uuid: Uuid,
     config: &DomainConfig,
     built: &Built,
+    host: impl Fn() -> Result<HostMemory, Error>,
 ) -> Result<(), Error> {
-    client.transaction(|store| write_all(store, domain, uuid, config, built))?;
+    client.transaction(|store| -> Result<(), Error> {
+        // Nobody had promised it anything before.
+        let always = config.memory_settings().always(Kib::new(config.memory_kib));
+        host()?.check(store, domain, Kib::ZERO, always)?;
+        Ok(write_all(store, domain, uuid, config, built)?)
+    })?;
     Ok(client.introduce(domain, Built::STORE_FRAME, built.store_port)?)
 }
 
@@ -252,7 +260,7 @@ fn remove_with_empty_parents(store: &Transaction<'_>, path: &str) -> StoreResult
     Ok(())
 }
 
-fn children(store: &Transaction<'_>, path: &str) -> StoreResult<Vec<String>> {
+pub(super) fn children(store: &Transaction<'_>, path: &str) -> StoreResult<Vec<String>> {
     match store.directory(path) {
         Err(error) if error.is(pv_abi::Errno::ENOENT) => Ok(Vec::new()),
         other => other,

@@ -298,10 +298,14 @@ impl Core {
     /// # Errors
     /// Why not, with figures.
     pub fn admit(&mut self, amount: Kib, within: Millis, now: Millis) -> Result<(), String> {
-        if amount <= self.free_for_claims() - self.claims.total() {
+        // What is free and somebody lacks of its minimum is not there for a new domain.
+        let lacking =
+            self.members.values().map(|member| member.lacks_minimum(self.is_movable(member.facts.id)));
+        let claims = self.claims.total() + lacking.sum();
+        if amount <= self.free_for_claims() - claims {
             return Ok(());
         }
-        let (host, domains) = (self.host(), self.known(now));
+        let (host, domains) = (Host { claims, ..self.host() }, self.known(now));
         match plan(&mut self.policy, now, &host, &domains, &Request { amount, within }) {
             Ok(_) => Ok(()),
             Err(refusal) => Err(refusal.to_string()),
@@ -359,6 +363,7 @@ impl Core {
             free_kib: self.host.free.get(),
             available_kib: known.unpromised.get(),
             available_for_balancing_kib: (known.unpromised - known.reserve - known.claims).get(),
+            reserve_kib: known.reserve.get(),
             claimed_kib: known.claims.get(),
             restart_reserve_kib: self.balance.restart_reserve.get(),
             wanted_kib: self.balance.wanted.get(),

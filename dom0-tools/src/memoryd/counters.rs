@@ -39,6 +39,8 @@ type Row<T> = (&'static str, &'static str, &'static str, Kind, Unit, fn(&T) -> O
 const BALANCER: &str = "Dynamic Memory Balancer";
 const VM: &str = "Dynamic Memory VM";
 const NACELLE: &str = "Nacelle";
+/// The only one whose value is a word, and so a label.
+const REPORTER: &str = "nacelle_memory_domain_reporter_info";
 
 #[rustfmt::skip]
 const HOST: &[Row<HostView>] = &[
@@ -52,6 +54,7 @@ const HOST: &[Row<HostView>] = &[
     (BALANCER, "Memory Remove Operations", "remove_operations_total", Counter, Plain, |host| Some(host.moved.remove_operations)),
     (NACELLE, "Total Memory", "total_bytes", Gauge, Memory, |host| Some(host.total_kib)),
     (NACELLE, "Free Memory", "free_bytes", Gauge, Memory, |host| Some(host.free_kib)),
+    (NACELLE, "Reserve", "reserve_bytes", Gauge, Memory, |host| Some(host.reserve_kib)),
     (NACELLE, "Claimed Memory", "claimed_bytes", Gauge, Memory, |host| Some(host.claimed_kib)),
     (NACELLE, "Restart Reserve", "restart_reserve_bytes", Gauge, Memory, |host| Some(host.restart_reserve_kib)),
     (NACELLE, "Wanted Memory", "wanted_bytes", Gauge, Memory, |host| Some(host.wanted_kib)),
@@ -86,6 +89,8 @@ const DOMAIN: &[Row<DomainView>] = &[
     (NACELLE, "Balanced", "is_balanced", Gauge, Plain, |domain| Some(domain.is_balanced.into())),
     (NACELLE, "Stalled", "is_stalled", Gauge, Plain, |domain| Some(domain.is_stalled.into())),
     (NACELLE, "Stuck", "is_stuck", Gauge, Plain, |domain| Some(domain.is_stuck.into())),
+    (NACELLE, "Complaints", "has_complaint", Gauge, Plain, |domain| Some(domain.complaint.is_some().into())),
+    (NACELLE, "Reporter For ms", "reporter_seconds", Gauge, Millis, |domain| Some((domain.source_s * 1000.0) as u64)),
     (NACELLE, "Guest Committed Memory", "guest_committed_bytes", Gauge, Memory, |domain| domain.guest.map(|guest| guest.committed_kib)),
     (NACELLE, "Guest Stall Some us", "guest_stall_some_seconds_total", Counter, Micros, |domain| domain.guest.and_then(|guest| guest.stall_us.0)),
     (NACELLE, "Guest Stall Full us", "guest_stall_full_seconds_total", Counter, Micros, |domain| domain.guest.and_then(|guest| guest.stall_us.1)),
@@ -113,6 +118,10 @@ pub fn text(status: &Status) -> String {
     rows(&mut out, "", HOST, &status.host);
     for domain in &status.domains {
         rows(&mut out, &format!(" ({}, domain {})", domain.name, domain.domid), DOMAIN, domain);
+        let _ = writeln!(out, "    {:<32} {:>12}", "Reporter", domain.source);
+        if let Some(complaint) = &domain.complaint {
+            let _ = writeln!(out, "    {:<32} {complaint}", "Complaint");
+        }
     }
     for missing in &status.host.missing {
         let _ = writeln!(out, "Not on this hypervisor: {missing}");
@@ -150,13 +159,20 @@ pub fn prometheus(status: &Status) -> String {
         head(&mut out, &name_of, name, *kind);
         for domain in &status.domains {
             if let Some(value) = value(domain) {
-                let (id, domain_name) = (domain.domid, escaped(&domain.name));
-                let labels = format!("{{domid=\"{id}\",name=\"{domain_name}\"}}");
-                let _ = writeln!(out, "{name_of}{labels} {}", number(*unit, value));
+                let _ = writeln!(out, "{name_of}{{{}}} {}", labels(domain), number(*unit, value));
             }
         }
     }
+    head(&mut out, REPORTER, "Who says what it needs: 1", Gauge);
+    for domain in &status.domains {
+        let _ = writeln!(out, "{REPORTER}{{{},reporter=\"{}\"}} 1", labels(domain), escaped(&domain.source));
+    }
     out
+}
+
+/// What tells domains apart.
+fn labels(domain: &DomainView) -> String {
+    format!("domid=\"{}\",name=\"{}\"", domain.domid, escaped(&domain.name))
 }
 
 fn head(out: &mut String, name: &str, help: &str, kind: Kind) {
@@ -195,6 +211,9 @@ mod tests {
             name: "a\"b".into(),
             assigned_kib: 256 << 10,
             guest: Some(guest),
+            source: "nonsense".into(),
+            source_s: 2.5,
+            complaint: Some("its report makes no sense".into()),
             ..DomainView::default()
         };
         let host = HostView { available_kib: 3 << 20, decisions_us: 1_250, ..HostView::default() };
@@ -228,6 +247,13 @@ mod tests {
         assert!(text.contains(
             "nacelle_memory_domain_guest_stall_some_seconds_total{domid=\"3\",name=\"a\\\"b\"} 1.500000\n"
         ));
+        for line in [
+            "nacelle_memory_domain_has_complaint{domid=\"3\",name=\"a\\\"b\"} 1\n",
+            "nacelle_memory_domain_reporter_seconds{domid=\"3\",name=\"a\\\"b\"} 2.500\n",
+            "nacelle_memory_domain_reporter_info{domid=\"3\",name=\"a\\\"b\",reporter=\"nonsense\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
         // What is not known is left out, and has its head all the same.
         assert!(text.contains("# TYPE nacelle_memory_domain_demand_bytes gauge\n# HELP"));
         for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -252,5 +278,11 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("Demand"));
+        assert!(
+            text.ends_with(
+                "    Reporter                             nonsense\n    Complaint                        its report makes no sense\n"
+            ),
+            "{text}"
+        );
     }
 }

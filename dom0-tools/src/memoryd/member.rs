@@ -18,6 +18,8 @@ const KEPT: usize = 64;
 /// A guest that writes more often in a second is not listened to for the rest of it. An agent writes once, and twice at a stall.
 const WRITES: u32 = 20;
 const SECOND: Millis = Millis::seconds(1);
+/// It stays marked for so long: while it goes on it is caught once a second.
+const MARKED: Millis = Millis::seconds(3);
 /// What was reached: Linux and the hypervisor differ by up to a MiB in what they count.
 const NEAR: Kib = Kib::mib(2);
 /// Pressures of so many seconds make the mean, the least and the most.
@@ -106,6 +108,8 @@ pub struct Member {
     /// The last report that was taken, or found when the daemon started.
     last: Option<Report>,
     complaint: Option<String>,
+    /// When it was last found to write too often.
+    flooded: Option<Millis>,
     source: (Source, Millis),
     writes: (Millis, u32),
     estimates: VecDeque<Kib>,
@@ -130,6 +134,7 @@ impl Member {
             demand: Demand::None,
             last: None,
             complaint: None,
+            flooded: None,
             source: (Source::None, now),
             writes: (now, 0),
             estimates: VecDeque::new(),
@@ -146,6 +151,12 @@ impl Member {
     /// What it is to have: as the hypervisor says, or XenStore where that keeps no targets.
     pub fn target(&self) -> Kib {
         self.facts.target.or(self.stored.target).unwrap_or(self.facts.assigned)
+    }
+
+    /// What it was not promised yet of its minimum.
+    pub fn lacks_minimum(&self, is_movable: bool) -> Kib {
+        let settings = &self.stored.settings;
+        if settings.balanced && is_movable { settings.minimum - self.target() } else { Kib::ZERO }
     }
 
     /// For the policy.
@@ -197,8 +208,7 @@ impl Member {
             false => Heard::Read,
             true => {
                 self.counters.floods += 1;
-                self.complaint =
-                    Some(format!("it reports more than {WRITES} times a second: heard once a second"));
+                self.flooded = Some(now);
                 Heard::MutedUntil(start + SECOND)
             }
         }
@@ -242,10 +252,7 @@ impl Member {
     fn take(&mut self, report: &Report, known: Known) {
         self.counters.reports += 1;
         self.counters.stalls += u64::from(report.is_stall);
-        // One that floods stays marked for the second in which it does.
-        if self.writes.1 <= WRITES {
-            self.complaint = None;
-        }
+        self.complaint = None;
         self.demand = Demand::Reported(known);
     }
 
@@ -254,6 +261,15 @@ impl Member {
         self.complaint = Some(format!("its report makes no sense: {nonsense}"));
         self.demand = Demand::Nonsense;
         News::Change
+    }
+
+    /// Why it is not believed, or not listened to all the time.
+    fn complaint(&self, now: Millis) -> Option<String> {
+        let is_flooding = self.flooded.is_some_and(|at| now.since(at) < MARKED);
+        let flood =
+            is_flooding.then(|| format!("it reports more than {WRITES} times a second: heard once a second"));
+        let all: Vec<String> = self.complaint.clone().into_iter().chain(flood).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Whether nobody in it says what it needs, so that the hypervisor is to be asked.
@@ -354,7 +370,7 @@ impl Member {
             pressure_range: is_known.and_then(|_| Some((pressures().min()?, pressures().max()?))),
             average_pressure: is_known.and_then(|_| pressures().sum::<u64>().checked_div(count)),
             source: source.to_string(),
-            complaint: self.complaint.clone(),
+            complaint: self.complaint(now),
             source_s: now.since(self.source.1).get() as f64 / 1000.0,
             rule: why.map_or_else(|| "off".to_owned(), |why| why.rule.name().to_owned()),
             limit: why.and_then(|why| why.limit).map(|limit| limit.name().to_owned()),

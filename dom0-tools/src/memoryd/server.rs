@@ -26,7 +26,7 @@ use super::speeds;
 use crate::daemon::{self, Daemon, PidFile};
 use crate::domain::store::home;
 use crate::privcmd::Privcmd;
-use crate::xenstore::{self, Client, Lasting};
+use crate::xenstore::{self, Client, Lasting, Nodes};
 use peers::Peer;
 
 /// Data of epoll. Peers are numbered from [`FIRST_PEER`] on.

@@ -123,6 +123,11 @@ impl Settings {
         self.balance.minimum_kib.unwrap_or(self.startup_kib)
     }
 
+    /// What the domain always has, where it has `holds`: its minimum, or all of that while it is left alone.
+    pub fn always(&self, holds: Kib) -> Kib {
+        if self.balance.is_on { Kib::new(self.minimum_kib()) } else { holds }
+    }
+
     /// The same with one setting changed; amounts are in KiB.
     ///
     /// # Errors

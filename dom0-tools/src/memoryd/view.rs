@@ -33,6 +33,8 @@ pub struct HostView {
     pub available_kib: u64,
     /// Of that, what may be handed out, without reserve and claims: "Available Memory For Balancing".
     pub available_for_balancing_kib: u64,
+    /// What stays free, always.
+    pub reserve_kib: u64,
     /// What is set aside for domains that are being made.
     pub claimed_kib: u64,
     /// What is kept for the restart of a domain.

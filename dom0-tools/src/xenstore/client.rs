@@ -231,17 +231,14 @@ impl Client {
         Ok(text(answer.strip_suffix(b"\0").unwrap_or(&answer)))
     }
 
-    /// The values of many nodes as text, `None` for those that are not there: all are asked for before the first answer is
-    /// waited for, which saves a round trip for each.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub fn read_texts(&self, paths: &[String]) -> Result<Vec<Option<String>>> {
+    /// [`Nodes::read_texts`] in a transaction, or 0 outside.
+    fn texts(&self, transaction: u32, paths: &[String]) -> Result<Vec<Option<String>>> {
         let mut values = Vec::with_capacity(paths.len());
         for paths in paths.chunks(IN_FLIGHT) {
             let (mut bytes, mut asked) = (Vec::new(), Vec::with_capacity(paths.len()));
             for path in paths {
-                asked.push(self.append(&mut bytes, MessageType::Read, 0, path, &[path.as_bytes(), b"\0"])?);
+                let parts = [path.as_bytes(), b"\0"];
+                asked.push(self.append(&mut bytes, MessageType::Read, transaction, path, &parts)?);
             }
             (&self.stream).write_all(&bytes)?;
             // XenStore serves a client's requests in their order.
@@ -330,6 +327,10 @@ impl Client {
 impl Nodes for Client {
     fn request(&self, kind: MessageType, path: &str, parts: &[&[u8]]) -> Result<Vec<u8>> {
         self.call(kind, 0, path, parts)
+    }
+
+    fn read_texts(&self, paths: &[String]) -> Result<Vec<Option<String>>> {
+        self.texts(0, paths)
     }
 }
 

@@ -36,6 +36,9 @@ use rings::Rings;
 use run::{Daemon, Signals};
 use trace::Trace;
 
+#[cfg(test)]
+pub(crate) use run::tests::with_empty_store;
+
 /// The program: its arguments, its status.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match Options::try_parse_from(arguments) {

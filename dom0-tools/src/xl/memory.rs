@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use super::command_line::{MemSet, Memory};
 use super::host::{Domain, Host};
 use super::state::State;
-use crate::xenstore::Nodes;
+use crate::xenstore::{Client, Nodes, Transaction};
 
 const PAGE_KIB: u64 = 4;
 /// Beyond its RAM a domain has a few pages: rings for console and XenStore. libxl leaves room for them, too.
@@ -80,28 +80,69 @@ fn has_drivers(host: &Host, domain: &Domain) -> bool {
 /// `xl mem-max`.
 pub(super) fn set_max(host: &Host, given: &str, memory: Memory) -> Result<()> {
     let domain = host.find(given)?;
-    let (id, Memory(kib)) = (domain.id(), memory);
-    let failed = || format!("cannot set domid {} static max memory to : {}m", id.raw(), mib(kib));
-    let path = format!("{}/memory", domain.path());
-    let target = host.number(&format!("{path}/target"));
-    if let Some(target) = target.filter(|target| *target > kib) {
-        let message = format!("it is to have {} MiB: say less with xl mem-set first", mib(target));
-        return Err(anyhow::anyhow!(message).context(failed()));
+    let Memory(kib) = memory;
+    let failed = || format!("cannot set domid {} static max memory to : {}m", domain.id().raw(), mib(kib));
+    let Some(store) = host.store_if_any() else {
+        return host.xen.set_max_memory(domain.id(), ceiling(&domain, kib)).with_context(failed);
+    };
+    let ceilings = Ceilings::new(host, &domain, kib);
+    ceilings.change(store, |transaction| write_max(host, &domain, kib, transaction)).with_context(failed)
+}
+
+/// What a domain's ceiling is to be for a maximum.
+fn ceiling(domain: &Domain, maximum_kib: u64) -> u64 {
+    maximum_kib.saturating_add(if domain.id() == DomId::DOM0 { 0 } else { ROOM_KIB })
+}
+
+/// Tells XenStore of a domain's maximum, if it knows of its memory: not of dom0's before the first `mem-set`.
+fn write_max(host: &Host, domain: &Domain, kib: u64, transaction: &Transaction<'_>) -> Result<()> {
+    let target = transaction.read_text(&format!("{}/memory/target", domain.path()))?;
+    let Some(target) = target else { return Ok(()) };
+    if let Some(target) = target.trim().parse().ok().filter(|target| *target > kib) {
+        bail!("it is to have {} MiB: say less with xl mem-set first", mib(target));
     }
-    let room = if id == DomId::DOM0 { 0 } else { ROOM_KIB };
-    host.xen.set_max_memory(id, kib.saturating_add(room)).with_context(failed)?;
-    if target.is_none() {
-        // Nobody has told XenStore of this domain's memory: dom0 before the first mem-set, or no XenStore.
-        return Ok(());
+    domain.write(transaction, "memory/hotplug-max", kib)?;
+    if has_drivers(host, domain) {
+        domain.write(transaction, "memory/static-max", kib)?;
     }
-    let has_drivers = has_drivers(host, &domain);
-    host.store()?.transaction(|transaction| {
-        domain.write(transaction, "memory/hotplug-max", kib)?;
-        if has_drivers {
-            domain.write(transaction, "memory/static-max", kib)?;
+    Ok(())
+}
+
+/// A domain's ceiling in the hypervisor, which is to change together with XenStore.
+struct Ceilings<F> {
+    before: u64,
+    after: u64,
+    set: F,
+}
+
+impl<'a> Ceilings<Box<dyn Fn(u64) -> Result<()> + 'a>> {
+    fn new(host: &'a Host, domain: &Domain, maximum_kib: u64) -> Self {
+        let id = domain.id();
+        Self {
+            before: domain.info.max_pages.saturating_mul(PAGE_KIB),
+            after: ceiling(domain, maximum_kib),
+            set: Box::new(move |kib| Ok(host.xen.set_max_memory(id, kib)?)),
         }
-        Ok(())
-    })
+    }
+}
+
+impl<F: Fn(u64) -> Result<()>> Ceilings<F> {
+    /// Makes `body`'s changes and sets the ceiling, or neither.
+    fn change(self, store: &Client, mut body: impl FnMut(&Transaction<'_>) -> Result<()>) -> Result<()> {
+        let mut is_set = false;
+        let done = store.transaction(|transaction| {
+            body(transaction)?;
+            // Last: until it is set, all there was can be dropped; if it is refused, it is.
+            (self.set)(self.after)?;
+            is_set = true;
+            anyhow::Ok(())
+        });
+        if done.is_err() && is_set {
+            // The error that is told is the one that came first.
+            let _ = (self.set)(self.before);
+        }
+        done
+    }
 }
 
 /// `xl mem-set`.
@@ -314,6 +355,45 @@ fn reason(first: Progress, now: Progress, kib: u64, has_drivers: bool, free_kib:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xenstore::daemon::with_empty_store;
+
+    #[test]
+    fn the_ceiling_changes_with_xenstore_or_not_at_all() {
+        with_empty_store(|socket| {
+            let store = Client::connect_to(socket).unwrap();
+            store.write("/maximum", "100").unwrap();
+            let ceiling = std::cell::Cell::new(100);
+            let run = |is_refused: bool, body: &dyn Fn(&Transaction<'_>) -> Result<()>| {
+                let set = |kib| {
+                    if is_refused {
+                        bail!("the hypervisor refuses");
+                    }
+                    ceiling.set(kib);
+                    Ok(())
+                };
+                let done = Ceilings { before: 100, after: 200, set }.change(&store, |transaction| {
+                    transaction.write("/maximum", "200")?;
+                    body(transaction)
+                });
+                (done.is_ok(), ceiling.get(), store.read_text("/maximum").unwrap().unwrap())
+            };
+            assert_eq!(run(true, &|_| Ok(())), (false, 100, "100".to_owned()));
+            assert_eq!(run(false, &|_| bail!("XenStore refuses")), (false, 100, "100".to_owned()));
+            // Another one interferes, and the second time it is refused.
+            let tries = std::cell::Cell::new(0);
+            let interfere = |transaction: &Transaction<'_>| {
+                transaction.read_text("/other")?;
+                tries.set(tries.get() + 1);
+                match tries.get() {
+                    1 => Ok(store.write("/other", "x")?),
+                    _ => bail!("too much"),
+                }
+            };
+            assert_eq!(run(false, &interfere), (false, 100, "100".to_owned()));
+            assert_eq!(tries.get(), 2);
+            assert_eq!(run(false, &|_| Ok(())), (true, 200, "200".to_owned()));
+        });
+    }
 
     fn at(mib: u64) -> Progress {
         Progress { has_kib: mib << 10, ran: Duration::ZERO, is_busy: false, is_paused: false, is_gone: false }

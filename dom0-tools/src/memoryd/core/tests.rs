@@ -184,14 +184,21 @@ fn nonsense_and_silence_freeze_a_guest_and_are_marked() {
         ("nonsense", 1, "frozen")
     );
     assert!(view.complaint.unwrap().contains("total is 9223372036854775808"));
-    // More than it can have, which only its settings tell.
-    let beyond = "version=1 seq=100 total=8388608 free=1 available=1 committed=1";
-    assert_eq!(fake.core.report(GUEST, Some(beyond), false, fake.now), News::Change);
-    fake.step();
+    for (text, reason) in [
+        (
+            "version=1 seq=7 total=2097152 free=1 available=1 committed=1",
+            "total is 2048 MiB, more than the 1024 MiB that it can have",
+        ),
+        ("\u{fffd} give me all", "a word that is no key=value"),
+    ] {
+        assert_eq!(fake.core.report(GUEST, Some(text), false, fake.now), News::Change);
+        fake.step();
+        let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
+        assert_eq!((view.source.as_str(), view.rule.as_str()), ("nonsense", "frozen"));
+        assert!(view.complaint.as_ref().is_some_and(|complaint| complaint.contains(reason)), "{view:?}");
+    }
     let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
-    assert_eq!((view.source.as_str(), view.counters.bad_reports), ("nonsense", 2));
-    let complaint = view.complaint.unwrap();
-    assert!(complaint.contains("total is 8192 MiB, more than the"), "{complaint}");
+    assert_eq!(view.counters.bad_reports, 3);
     // It comes to its senses.
     fake.say(GUEST, 250);
     assert_ne!(fake.step(), []);
@@ -217,7 +224,18 @@ fn who_writes_too_often_is_heard_once_a_second_and_loses_nothing() {
     assert_ne!(fake.step(), []);
     let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
     assert!(view.complaint.unwrap().contains("times a second") && view.counters.floods > 0);
-    fake.pass(Millis::seconds(1));
+    // It goes on: what is heard of it now and then does not hide that.
+    for _ in 0..10 {
+        fake.pass(Millis::seconds(1));
+        for write in 0..25 {
+            let _ = fake.core.hear(GUEST, fake.now);
+            fake.say(GUEST, 250);
+            let view = fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().clone();
+            assert!(view.complaint.is_some(), "{write}");
+            fake.pass(Millis::new(30));
+        }
+    }
+    fake.pass(Millis::seconds(3));
     assert_eq!(fake.core.hear(GUEST, fake.now), Some(Heard::Read));
     fake.say(GUEST, 250);
     assert_eq!(fake.core.status(fake.now, 0.0).domain(GUEST).unwrap().complaint, None);
@@ -338,6 +356,19 @@ fn a_creation_gets_what_others_can_spare_or_figures() {
     assert_eq!(granted, Some(true));
     // Nobody else grows into it while its creator works.
     assert!(fake.host().free >= wanted);
+}
+
+#[test]
+fn what_is_free_and_missing_for_a_minimum_is_not_there_for_a_creation() {
+    let mut fake = Fake::new();
+    let free = fake.core.free_for_claims();
+    fake.step();
+    assert_eq!(fake.core.admit(Kib::mib(1500), Millis::seconds(30), fake.now), Ok(()), "{free} free");
+    // Its minimum is raised: 1000 MiB more are its own before anybody decides anything.
+    fake.core.store(GUEST, stored(1256, 1256, 1536, Kib::mib(256)));
+    let refused = fake.core.admit(Kib::mib(1500), Millis::seconds(30), fake.now).unwrap_err();
+    assert!(refused.contains("1500 MiB asked for, 504 MiB free"), "{refused}");
+    assert_eq!(fake.core.admit(Kib::mib(500), Millis::seconds(30), fake.now), Ok(()));
 }
 
 #[test]

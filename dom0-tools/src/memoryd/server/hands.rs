@@ -14,7 +14,7 @@ use crate::memoryd::speeds::{self, Speeds};
 use crate::memoryd::view::MappingView;
 use crate::privcmd::{self, Privcmd};
 use crate::uuid::Uuid;
-use crate::xenstore::{self, Client};
+use crate::xenstore::{self, Client, Nodes};
 
 /// Beyond its RAM a domain has a few pages: rings for console and XenStore. libxl leaves room for them, too.
 const ROOM_KIB: u64 = 1024;

@@ -14,6 +14,13 @@ pub trait Nodes {
     /// [`Error`].
     fn request(&self, kind: MessageType, path: &str, parts: &[&[u8]]) -> Result<Vec<u8>>;
 
+    /// The values of many nodes as text, `None` for those that are not there: all are asked for before the first answer is
+    /// waited for, which saves a round trip for each.
+    ///
+    /// # Errors
+    /// [`Error`].
+    fn read_texts(&self, paths: &[String]) -> Result<Vec<Option<String>>>;
+
     /// A node's value.
     ///
     /// # Errors

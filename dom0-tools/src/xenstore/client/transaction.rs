@@ -80,6 +80,10 @@ impl Nodes for Transaction<'_> {
     fn request(&self, kind: MessageType, path: &str, parts: &[&[u8]]) -> Result<Vec<u8>> {
         self.client.call(kind, self.id, path, parts)
     }
+
+    fn read_texts(&self, paths: &[String]) -> Result<Vec<Option<String>>> {
+        self.client.texts(self.id, paths)
+    }
 }
 
 impl Drop for Transaction<'_> {

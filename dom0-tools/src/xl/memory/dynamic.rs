@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use memory_policy::Kib;
 use pv_abi::domid::DomId;
 use pv_abi::features::XENFEAT_NOT_DIRECT_MAPPED;
 
@@ -13,13 +14,14 @@ use super::super::host::{Domain, Host};
 use super::super::print_json;
 use super::{ROOM_KIB, table};
 use crate::config::suggestion;
+use crate::domain::minimums::HostMemory;
 use crate::domain::store::memory_settings;
-use crate::memoryd::protocol::{Answer, Connection, Request, socket_path};
+use crate::memoryd::protocol::{self, Answer, Connection, Request, socket_path};
 use crate::memoryd::record::{self, Recorder};
 use crate::memoryd::settings::{Balance, Key, Settings};
 use crate::memoryd::view::{DomainView, Status};
 use crate::memoryd::{counters, plot as picture};
-use crate::xenstore::Nodes;
+use crate::xenstore::{Nodes, Transaction};
 
 /// What helps where the daemon does not answer.
 const START: &str = "start it with: xencommons start";
@@ -169,40 +171,50 @@ fn setting(text: &str) -> Result<(Key, u64)> {
 /// Changes settings of a running domain; all of them, or none.
 fn set(host: &Host, given: &str, wanted: &[String]) -> Result<()> {
     let domain = host.find(given)?;
-    let store = host.store()?;
-    let before = memory_settings(store, domain.id())?.unwrap_or_else(|| unset(&domain));
-    let mut after = before;
-    for text in wanted {
-        let (key, value) = setting(text)?;
-        after = after.with(key, value)?;
-    }
+    let wanted = wanted.iter().map(|text| setting(text)).collect::<Result<Vec<_>>>()?;
     let total = host.memory_kib().unwrap_or(u64::MAX);
-    after.check(total)?;
-    if domain.id() == DomId::DOM0
-        && after.balance.is_on
-        && host.xen.features()? & 1 << XENFEAT_NOT_DIRECT_MAPPED == 0
-    {
-        bail!(
-            "dom0 is mapped 1:1 on this hypervisor: what it gives would be nobody's, so it cannot be balanced"
-        );
-    }
-    let path = format!("{}/memory", domain.path());
-    if after.maximum_kib != before.maximum_kib {
-        super::set_max(host, given, Memory(after.maximum_kib))?;
-    }
-    store.transaction(|transaction| {
-        if transaction.read_text(&format!("{path}/target"))?.is_none() {
-            // dom0, of whose memory nobody has told XenStore yet.
-            domain.write(transaction, "memory/static-max", before.maximum_kib)?;
-            domain.write(transaction, "memory/target", before.startup_kib)?;
+    let is_fixed = domain.id() == DomId::DOM0 && host.xen.features()? & 1 << XENFEAT_NOT_DIRECT_MAPPED == 0;
+    let reserve = protocol::status().map_or(Kib::ZERO, |status| Kib::new(status.host.reserve_kib));
+    let mut is_on = false;
+    let mut change = |transaction: &Transaction<'_>| {
+        let before = memory_settings(transaction, domain.id())?.unwrap_or_else(|| unset(&domain));
+        let after = wanted.iter().try_fold(before, |settings, (key, value)| settings.with(*key, *value))?;
+        after.check(total)?;
+        if is_fixed && after.balance.is_on {
+            bail!(
+                "dom0 is mapped 1:1 on this hypervisor: what it gives would be nobody's, so it cannot be balanced"
+            );
         }
-        for (node, value) in after.nodes() {
-            domain.write(transaction, &format!("memory/{node}"), value)?;
+        let memory = HostMemory::look(&host.xen, reserve)?;
+        let holds = memory.held_by(domain.id());
+        memory.check(transaction, domain.id(), before.always(holds), after.always(holds))?;
+        is_on = after.balance.is_on;
+        write(&domain, &before, &after, transaction)
+    };
+    match wanted.iter().rev().find(|(key, _)| *key == Key::Maximum) {
+        Some((_, maximum)) => {
+            super::Ceilings::new(host, &domain, *maximum).change(host.store()?, |transaction| {
+                change(transaction)?;
+                super::write_max(host, &domain, *maximum, transaction)
+            })?
         }
-        anyhow::Ok(())
-    })?;
-    if after.balance.is_on && Connection::open().is_none() {
+        None => host.store()?.transaction(change)?,
+    }
+    if is_on && Connection::open().is_none() {
         eprintln!("warning: xenmemd does not run: nothing changes before it does; {START}");
+    }
+    Ok(())
+}
+
+/// Puts settings into XenStore, but the maximum, which has nodes of its own rules.
+fn write(domain: &Domain, before: &Settings, after: &Settings, transaction: &Transaction<'_>) -> Result<()> {
+    if transaction.read_text(&format!("{}/memory/target", domain.path()))?.is_none() {
+        // dom0, of whose memory nobody has told XenStore yet.
+        domain.write(transaction, "memory/static-max", before.maximum_kib)?;
+        domain.write(transaction, "memory/target", before.startup_kib)?;
+    }
+    for (node, value) in after.nodes() {
+        domain.write(transaction, &format!("memory/{node}"), value)?;
     }
     Ok(())
 }

@@ -56,6 +56,13 @@ fn with_daemon(directory: &Path, test: impl FnOnce(&Path)) {
     running.join().unwrap().unwrap();
 }
 
+/// Runs `test` with the path of the socket of a daemon that knows nothing yet.
+pub(crate) fn with_empty_store(test: impl FnOnce(&Path)) {
+    let directory = directory();
+    with_daemon(&directory, test);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
 #[test]
 fn clients_are_served_and_the_next_daemon_goes_on() {
     let directory = directory();
