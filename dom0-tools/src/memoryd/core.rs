@@ -198,6 +198,11 @@ impl Core {
         !self.claims.is_empty() || self.members.values().any(|member| member.stored.settings.balanced)
     }
 
+    /// When to look again, where that was to be at `planned`: a claim that runs out of time is answered then, by a look.
+    pub fn look_at(&self, planned: Option<Millis>) -> Option<Millis> {
+        planned.into_iter().chain(self.claims.next_deadline()).min()
+    }
+
     /// The balanced domains, whose targets are to be asked for.
     pub fn is_balanced(&self, id: DomId) -> bool {
         self.members.get(&id).is_some_and(|member| member.stored.settings.balanced)

@@ -35,8 +35,6 @@ const SIGNALS: u64 = 1;
 const CONTROL: u64 = 2;
 const METRICS: u64 = 3;
 const FIRST_PEER: u64 = 4;
-/// Peers at once.
-const MOST_PEERS: usize = 64;
 
 /// Tokens of watches: domains came or went; a domain's settings; its report.
 const DOMAINS: &str = "domains";
@@ -205,7 +203,7 @@ impl Server {
         self.hear();
         self.read();
         let now = self.clock.now();
-        if self.looks_at.is_some_and(|at| at <= now) {
+        if self.core.look_at(self.looks_at).is_some_and(|at| at <= now) {
             self.look();
         }
         self.estimate();
@@ -244,7 +242,7 @@ impl Server {
         let is_any = !self.watched.is_empty() || !self.core.to_estimate().is_empty();
         let estimate = is_any.then_some(self.estimates_at);
         let muted = self.muted.values().min().copied();
-        [retry, estimate, muted, self.looks_at, self.core.claims.next_deadline()].into_iter().flatten().min()
+        [retry, estimate, muted, self.core.look_at(self.looks_at)].into_iter().flatten().min()
     }
 
     /// The hypervisor is to be looked at within that time.
@@ -343,6 +341,8 @@ impl Server {
             Ok(seen) => seen,
             Err(error) => {
                 self.report(error);
+                // Who is out of time hears so all the same.
+                self.answer_claims();
                 return self.look_within(RETRY);
             }
         };

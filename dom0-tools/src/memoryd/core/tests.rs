@@ -359,6 +359,19 @@ fn a_creation_gets_what_others_can_spare_or_figures() {
 }
 
 #[test]
+fn a_claim_that_is_out_of_time_is_answered_then_and_never_waited_for_again() {
+    let mut fake = Fake::new();
+    let (deadline, planned) = (fake.now + Millis::seconds(2), Some(fake.now + Millis::seconds(5)));
+    assert_eq!(fake.core.look_at(planned), planned);
+    assert_eq!(fake.core.look_at(None), None);
+    fake.core.claims.add(7, [9; 16], Kib::mib(4000), fake.now, deadline);
+    assert_eq!(fake.core.look_at(planned), Some(deadline));
+    assert_eq!(fake.core.look_at(Some(fake.now)), Some(fake.now));
+    assert_eq!(fake.core.claims.answers(fake.core.free_for_claims(), deadline).len(), 1);
+    assert_eq!(fake.core.look_at(planned), planned);
+}
+
+#[test]
 fn what_is_free_and_missing_for_a_minimum_is_not_there_for_a_creation() {
     let mut fake = Fake::new();
     let free = fake.core.free_for_claims();

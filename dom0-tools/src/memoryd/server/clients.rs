@@ -4,8 +4,8 @@ use memory_policy::{Kib, Millis};
 use pv_abi::domid::DomId;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::peers::{Peer, Stream, Wish};
-use super::{FOLLOW, Listener, MOST_PEERS, Server, hands, since_1970};
+use super::peers::{Peer, Room, Stream, Wish};
+use super::{FOLLOW, Listener, Server, hands, since_1970};
 use crate::daemon;
 use crate::memoryd::counters;
 use crate::memoryd::protocol::{Answer, Request};
@@ -61,8 +61,10 @@ impl Server {
         };
         // One that has left already, or one too many, is dropped.
         let Ok(Ok(peer)) = stream.map(|stream| Peer::new(stream, is_metrics)) else { return };
-        if self.peers.len() >= MOST_PEERS {
-            return;
+        match Room::among(&self.peers, is_metrics) {
+            Room::Free => {}
+            Room::Instead(other) => self.leave(other),
+            Room::None => return,
         }
         let id = self.next_peer;
         self.next_peer += 1;

@@ -1,5 +1,6 @@
 //! Who is connected: `xl` on the control socket, Prometheus where that is asked for. Nobody can hold the daemon up.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,6 +10,35 @@ use crate::memoryd::protocol::{Answer, LONGEST_REQUEST, Request};
 
 /// What waits for one that does not read; who lets it grow beyond is left.
 const MOST_WAITING: usize = 4 << 20;
+
+/// Connections of `xl` at once.
+const MOST: usize = 64;
+/// Connections of Prometheus at once, which ask and go. They are counted apart: `xl`'s claims hang on its own.
+const MOST_METRICS: usize = 8;
+
+/// Whether there is room for one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There is.
+    Free,
+    /// If this one goes.
+    Instead(u64),
+    /// There is none.
+    None,
+}
+
+impl Room {
+    /// For one of `xl`, or of Prometheus: of these the oldest goes, which hangs, or it would have its page.
+    pub(super) fn among(peers: &BTreeMap<u64, Peer>, is_metrics: bool) -> Self {
+        let mut alike = peers.iter().filter(|(_, peer)| peer.is_metrics == is_metrics).map(|(id, _)| *id);
+        let most = if is_metrics { MOST_METRICS } else { MOST };
+        match (alike.clone().count() < most, alike.next()) {
+            (false, Some(oldest)) if is_metrics => Self::Instead(oldest),
+            (false, _) => Self::None,
+            (true, _) => Self::Free,
+        }
+    }
+}
 
 /// A connection.
 #[derive(Debug)]
@@ -193,6 +223,28 @@ mod tests {
             text.starts_with("HTTP/1.0 200 OK\r\n") && text.ends_with("Content-Length: 4\r\n\r\na 1\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn prometheus_takes_no_room_from_xl_and_one_that_hangs_none_from_the_next() {
+        let mut peers = BTreeMap::new();
+        let mut ends = Vec::new();
+        let mut come = |peers: &mut BTreeMap<u64, Peer>, id, is_metrics| {
+            let (peer, theirs) = pair(is_metrics);
+            ends.push(theirs);
+            peers.insert(id, peer);
+        };
+        for id in 0..MOST_METRICS as u64 {
+            assert_eq!(Room::among(&peers, true), Room::Free);
+            come(&mut peers, id, true);
+        }
+        assert_eq!(Room::among(&peers, true), Room::Instead(0));
+        for id in 0..MOST as u64 {
+            assert_eq!(Room::among(&peers, false), Room::Free);
+            come(&mut peers, 100 + id, false);
+        }
+        assert_eq!(Room::among(&peers, false), Room::None);
+        assert_eq!(Room::among(&peers, true), Room::Instead(0));
     }
 
     #[test]
