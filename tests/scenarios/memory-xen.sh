@@ -12,6 +12,7 @@
 . /memory.sh
 
 xencommons start
+check "a broken bound would be seen" bounds_are_told
 xl memory record /tmp/record &
 lacks() { xl memory | grep -q "^Not on this hypervisor: $1"; }
 lacks_not() { ! lacks "$1"; }
