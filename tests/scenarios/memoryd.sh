@@ -27,6 +27,7 @@ refused() {
     if grep -q -- "$why" /tmp/why; then echo "ok: $what is refused"; else fail "$what is refused: $(cat /tmp/why)"; fi
 }
 is_dead() { ! kill -0 "$pid" 2>/dev/null; }
+is_back() { [ "$(cat /run/xen/xenmemd.pid)" != "$pid" ] && xl memory >/dev/null 2>&1; }
 is_idle() { [ "$(told claimed_kib)" = 0 ]; }
 
 xencommons start
@@ -65,12 +66,21 @@ wait_for 60 complains flood "times a second" || fail "flood: $(xl memory flood)"
 check "the one that is silent stays as it is" has dying 63 65
 check "the one that lies stays as it is" has liar 63 65
 
-# The daemon is killed while memory moves, again and again; the next ones serve Prometheus.
+# The daemon is killed, and there again; when dom0 is short of memory others go first.
+pid=$(cat /run/xen/xenmemd.pid)
+kill -9 "$pid"
+wait_for 20 is_back || fail "the daemon does not come back: $(xencommons status)"
+check "the log tells" grep -q "xenmemd ended with status 137" /var/log/xen/xencommons.log
+for daemon in xenmemd xenstored; do
+    is "the standing of $daemon when memory is short" "$(cat "/proc/$(cat /run/xen/$daemon.pid)/oom_score_adj")" -900
+done
+
+# It is killed while memory moves, again and again, with who would start it again; the next ones serve Prometheus.
 echo 'XENMEMD_ARGS="--metrics 9100"' >>/etc/default/xencommons
 for mib in 40 190 60 180; do
     wants a $mib
     pid=$(cat /run/xen/xenmemd.pid)
-    kill -9 "$pid"
+    kill -9 "$(cat /run/xen/xenmemd-watch.pid)" "$pid"
     wait_for 10 is_dead || fail "the daemon lives on"
     refused "a question to nobody" "xencommons start" xl memory
     xencommons start

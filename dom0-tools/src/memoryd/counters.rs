@@ -52,6 +52,7 @@ const HOST: &[Row<HostView>] = &[
     (BALANCER, "Removed Memory", "removed_bytes_total", Counter, Memory, |host| Some(host.moved.removed_kib)),
     (BALANCER, "Memory Add Operations", "add_operations_total", Counter, Plain, |host| Some(host.moved.add_operations)),
     (BALANCER, "Memory Remove Operations", "remove_operations_total", Counter, Plain, |host| Some(host.moved.remove_operations)),
+    (NACELLE, "Pages Moved", "pages_moved_total", Counter, Plain, |host| Some(host.moved.pages())),
     (NACELLE, "Total Memory", "total_bytes", Gauge, Memory, |host| Some(host.total_kib)),
     (NACELLE, "Free Memory", "free_bytes", Gauge, Memory, |host| Some(host.free_kib)),
     (NACELLE, "Reserve", "reserve_bytes", Gauge, Memory, |host| Some(host.reserve_kib)),
@@ -82,6 +83,7 @@ const DOMAIN: &[Row<DomainView>] = &[
     (VM, "Removed Memory", "removed_bytes_total", Counter, Memory, |domain| Some(domain.moved.removed_kib)),
     (VM, "Memory Add Operations", "add_operations_total", Counter, Plain, |domain| Some(domain.moved.add_operations)),
     (VM, "Memory Remove Operations", "remove_operations_total", Counter, Plain, |domain| Some(domain.moved.remove_operations)),
+    (NACELLE, "Pages Moved", "pages_moved_total", Counter, Plain, |domain| Some(domain.moved.pages())),
     (NACELLE, "Target", "target_bytes", Gauge, Memory, |domain| Some(domain.target_kib)),
     (NACELLE, "Demand", "demand_bytes", Gauge, Memory, |domain| domain.demand_kib),
     (NACELLE, "Minimum", "minimum_bytes", Gauge, Memory, |domain| Some(domain.minimum_kib)),
@@ -201,7 +203,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memoryd::view::GuestView;
+    use crate::memoryd::view::{GuestView, Moved};
 
     fn status() -> Status {
         let guest =
@@ -218,6 +220,40 @@ mod tests {
         };
         let host = HostView { available_kib: 3 << 20, decisions_us: 1_250, ..HostView::default() };
         Status { host, domains: vec![domain], ..Status::default() }
+    }
+
+    #[test]
+    fn hyper_vs_groups_are_whole_and_ours_follow() {
+        let names = |of: &str, rows: &[(&'static str, &'static str)]| {
+            rows.iter().filter(|(group, _)| *group == of).map(|(_, name)| *name).collect::<Vec<_>>()
+        };
+        let host: Vec<_> = HOST.iter().map(|row| (row.0, row.1)).collect();
+        let domain: Vec<_> = DOMAIN.iter().map(|row| (row.0, row.1)).collect();
+        let moved = ["Added Memory", "Removed Memory", "Memory Add Operations", "Memory Remove Operations"];
+        let balancer = [
+            "Available Memory",
+            "Available Memory For Balancing",
+            "Average Pressure",
+            "System Current Pressure",
+        ];
+        assert_eq!(names(BALANCER, &host), [balancer, moved].concat());
+        let vm = [
+            "Physical Memory",
+            "Guest Visible Physical Memory",
+            "Guest Available Memory",
+            "Current Pressure",
+            "Minimum Pressure",
+            "Maximum Pressure",
+            "Average Pressure",
+        ];
+        assert_eq!(names(VM, &domain), [&vm[..], &moved].concat());
+        let ours = ["Pages Moved", "Time To Target ms", "Blocks Split", "Blocks Merged", "TLB Invalidations"];
+        for name in ours {
+            assert!(names(NACELLE, &domain).contains(&name), "{name}");
+        }
+        let moved = Moved { added_kib: 8192, removed_kib: 4096, ..Moved::default() };
+        let status = Status { host: HostView { moved, ..HostView::default() }, ..Status::default() };
+        assert!(prometheus(&status).contains("\nnacelle_memory_pages_moved_total 3072\n"));
     }
 
     #[test]

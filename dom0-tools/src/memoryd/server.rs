@@ -458,3 +458,24 @@ fn watch(store: &Client, id: DomId) -> xenstore::Result<()> {
     store.watch(&format!("{}/memory", home(id)), &format!("{SETTINGS}{}", id.raw()))?;
     store.watch(&node(id), &format!("{REPORT}{}", id.raw()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_say_what_an_estimate_costs() {
+        let text = include_str!("../../../docs/dynamic-memory.md").replace('\n', " ");
+        // The measured cost of a page is in the table before that; half of the root is the worst standard error.
+        let (millions, error) = (SAMPLE * (3549 + 414) / 1_000_000, 50.0 / (SAMPLE as f64).sqrt());
+        assert_eq!(millions, 1);
+        for said in [
+            format!("of {SAMPLE} pages that are chosen at random every five seconds"),
+            format!("{SAMPLE} pages are a million instructions every {} s", ESTIMATE.get() / 1000),
+            format!("{} TLB invalidations", SAMPLE / 32 * 2),
+            format!("at most {error:.1} % of the domain's memory"),
+        ] {
+            assert!(text.contains(&said), "{said}");
+        }
+    }
+}

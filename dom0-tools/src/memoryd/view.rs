@@ -3,6 +3,8 @@
 use pv_abi::domid::DomId;
 use serde::{Deserialize, Serialize};
 
+const PAGE_KIB: u64 = 4;
+
 /// Everything at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -81,6 +83,13 @@ pub struct Moved {
     pub add_operations: u64,
     /// Targets that were lowered.
     pub remove_operations: u64,
+}
+
+impl Moved {
+    /// Both ways, in pages.
+    pub fn pages(&self) -> u64 {
+        self.added_kib.saturating_add(self.removed_kib) / PAGE_KIB
+    }
 }
 
 /// One domain, as Hyper-V's group "Dynamic Memory VM" has it, and what else there is to know. Amounts are in KiB.
