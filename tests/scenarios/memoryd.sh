@@ -52,6 +52,10 @@ check "top shows it" sh -c 'xl top -b -i 1 -d 0.1 | grep -q "REPORTER"'
 refused "a setting out of range" "from 0 to 10000" xl memory a weight=20000
 refused "a setting that does not fit" "is more than memory=" xl memory a minimum=100 buffer=30
 is "a refused line's buffer" "$(of a buffer)" 20
+total=$(xl info | sed -n 's/^total_memory *: *//p')
+refused "a minimum that the host cannot hold beside the others'" "others always have" \
+    xl memory a "maximum=$total" "startup=$total" "minimum=$total"
+is "a refused line's maximum" "$(of a maximum_kib)" 262144
 check "settings change while it runs" xl memory a buffer=50 weight=7000 minimum=40
 is_set() { [ "$(of a buffer) $(of a weight) $(of a minimum_kib)" = "50 7000 40960" ]; }
 wait_for 10 is_set || fail "they do not arrive: $(xl memory a)"

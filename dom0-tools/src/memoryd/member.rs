@@ -11,7 +11,7 @@ use pv_abi::nacelle::WorkingSet;
 
 use super::report::Report;
 use super::speeds::Speeds;
-use super::view::{DomainCounters, DomainView, GuestView, MappingView, Moved, Told};
+use super::view::{DomainCounters, DomainView, GuestView, Moved, Told};
 
 /// Decisions that are kept of each domain.
 const KEPT: usize = 64;
@@ -46,8 +46,6 @@ pub struct Facts {
     pub ceiling: Kib,
     /// What it is to have, where the hypervisor keeps that.
     pub target: Option<Kib>,
-    /// How its memory is mapped, where the hypervisor tells.
-    pub mapping: Option<MappingView>,
 }
 
 /// What XenStore says of it.
@@ -386,7 +384,8 @@ impl Member {
             }),
             moved: self.moved,
             counters: self.counters,
-            mapping: self.facts.mapping,
+            // The hypervisor is asked when somebody looks.
+            mapping: None,
         }
     }
 }

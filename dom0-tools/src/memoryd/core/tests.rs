@@ -120,7 +120,6 @@ fn facts(id: DomId, mib: u64) -> Facts {
         untouched: Kib::ZERO,
         ceiling: assigned + ROOM,
         target: Some(assigned),
-        mapping: None,
     }
 }
 

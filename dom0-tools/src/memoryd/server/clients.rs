@@ -34,7 +34,7 @@ impl Server {
         }
         if is_time {
             self.told = now;
-            let status = self.core.status(now, since_1970());
+            let status = self.status();
             if let Some(Err(error)) = self.recorder.as_mut().map(|recorder| recorder.write(&status)) {
                 self.report(format!("the recording ends: {error}"));
                 self.recorder = None;

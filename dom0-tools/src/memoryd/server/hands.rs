@@ -59,7 +59,6 @@ pub(super) fn facts(xen: &Privcmd, info: &GetDomainInfo, with_target: bool) -> F
         untouched: kept.map_or(Kib::ZERO, |kept| kib(kept.unbacked.saturating_sub(kept.reserved))),
         ceiling: kib(info.max_pages),
         target: kept.map(|kept| kib(kept.target)),
-        mapping: None,
     }
 }
 
