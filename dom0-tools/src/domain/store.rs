@@ -119,10 +119,14 @@ pub fn register(
     built: &Built,
     host: impl Fn() -> Result<HostMemory, Error>,
 ) -> Result<(), Error> {
+    let settings = config.memory_settings();
     client.transaction(|store| -> Result<(), Error> {
-        // Nobody had promised it anything before.
-        let always = config.memory_settings().always(Kib::new(config.memory_kib));
-        host()?.check(store, domain, Kib::ZERO, always)?;
+        // One that is left alone has all of it from the hypervisor already, which does not promise what is not there; so making it
+        // costs the same however many there are.
+        if settings.balance.is_on {
+            // Nobody had promised it anything before.
+            host()?.check(store, domain, Kib::ZERO, settings.always(Kib::new(config.memory_kib)))?;
+        }
         Ok(write_all(store, domain, uuid, config, built)?)
     })?;
     Ok(client.introduce(domain, Built::STORE_FRAME, built.store_port)?)
