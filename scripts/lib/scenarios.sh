@@ -72,7 +72,7 @@ run_scenario() {
         mkdir "$work/overlay"
         cp -r "$SCENARIOS/dom0/." "$work/overlay/"
         printf '%s=%s\n' hypervisor "$hypervisor" variant "$variant" machine "$machine" smp "$smp" gic "$gic" mem "$((${mem%G} * 1024))" \
-            SOAK_SECONDS "${SOAK_SECONDS:-60}" CYCLES "${CYCLES:-10}" >"$work/overlay/scenario.env"
+            SOAK_SECONDS "${SOAK_SECONDS:-40}" CYCLES "${CYCLES:-6}" >"$work/overlay/scenario.env"
         options+=(--overlay "$work/overlay" --exec "$file")
     fi
     timeout=$(header "$file" timeout)

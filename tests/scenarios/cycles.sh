@@ -1,7 +1,7 @@
 # CYCLES times a guest is made, gives memory, takes it back and is destroyed: what is free is exactly what was free.
 #
-# run: gic2: --timeout $((200 + ${CYCLES:-10} * 40))
-# run: gic3-smp4: --gic 3 --smp 4 --timeout $((200 + ${CYCLES:-10} * 40))
+# run: gic2: --timeout $((200 + ${CYCLES:-6} * 40))
+# run: gic3-smp4: --gic 3 --smp 4 --timeout $((200 + ${CYCLES:-6} * 40))
 # reject: ^FAIL
 . /scenario.sh
 # shellcheck source=tests/scenarios/dom0/guest.sh

@@ -4,6 +4,7 @@
 # run: nacelle-debian: --hypervisor nacelle --mem 4G --overlay "$work/debian"
 # run: xen-ours: --hypervisor xen --mem 4G --overlay "$work/debian"
 # run: xen-debian: --hypervisor xen --mem 4G --overlay "$work/debian"
+# alone: twenty guests keep all CPUs busy
 # timeout: 900
 # host: "$SCENARIOS/debian-xl" "$work/debian"
 # reject: ^FAIL
@@ -69,16 +70,21 @@ check "destroy" x destroy three
 check "it is gone" is_gone three
 wait_for 30 free_is "$free" || fail "free memory is $(free_memory) MiB, not $free"
 
+# What is compared needs many on Nacelle alone.
+case $hypervisor in
+xen) many=6 ;;
+*) many=20 ;;
+esac
 i=0
-while [ $i -lt 20 ]; do
+while [ $i -lt $many ]; do
     i=$((i + 1))
     create "g$i" memory=96 maxmem=96 || fail "g$i is not made"
 done
-is "guests at once" "$(x list | grep -c '^g[0-9]')" 20
+is "guests at once" "$(x list | grep -c '^g[0-9]')" $many
 all_up() {
-    for n in $(seq 20); do asks_for_login "g$n" || return 1; done
+    for n in $(seq $many); do asks_for_login "g$n" || return 1; done
 }
-wait_for 400 all_up || fail "up are $(for n in $(seq 20); do asks_for_login "g$n" && echo "g$n"; done | tr '\n' ' ')"
+wait_for 400 all_up || fail "up are $(for n in $(seq $many); do asks_for_login "g$n" && echo "g$n"; done | tr '\n' ' ')"
 # Debian's 4.17 dies of a segmentation fault at the end of `shutdown -a -w` of many, on Xen, too.
 case $tools in
 debian) check "shutdown of all" x shutdown -a ;;

@@ -1,7 +1,7 @@
 # SOAK_SECONDS of timers, disk, network and interrupts between CPUs at once: nothing stalls, nothing is lost.
 #
-# run: gic2: --gic 2 --smp 2 --disk "$work/disk" --timeout $((${SOAK_SECONDS:-60} + 90))
-# run: gic3: --gic 3 --smp 4 --disk "$work/disk" --timeout $((${SOAK_SECONDS:-60} + 90))
+# run: gic2: --gic 2 --smp 2 --disk "$work/disk" --timeout $((${SOAK_SECONDS:-40} + 90))
+# run: gic3: --gic 3 --smp 4 --disk "$work/disk" --timeout $((${SOAK_SECONDS:-40} + 90))
 # alone: no stall is allowed
 # host: truncate -s 64M "$work/disk"
 # reject: ^FAIL
