@@ -143,9 +143,15 @@ impl Domain {
         self.shared_info.try_call_once(|| PageRef::allocate_shared(self.id))
     }
 
-    /// Lets this domain act on another as its device model does ([`crate::privilege`]), for good: false if it has a target.
+    /// Lets this domain act on another as its device model does ([`crate::privilege`]), for good: false if it has a target, or
+    /// the other does. Who has a target locks its p2m before its own, so there must be no circle of them.
     pub fn set_target(&self, target: &Arc<Domain>) -> bool {
+        // Two at once could become each other's.
+        let _turn = domains().write();
         let mut is_set = false;
+        if target.target.is_completed() {
+            return is_set;
+        }
         self.target.call_once(|| {
             is_set = true;
             Arc::downgrade(target)

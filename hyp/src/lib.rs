@@ -11,7 +11,7 @@
 //! Take them in this order only; most paths take one.
 //! ```text
 //! the making of a domain, or the toolstack's turn on one (`domain::life`), before all of these:
-//! grant table (lower DomId first) → Domain::p2m (another's → the control domain's own) → frame allocator
+//! grant table (lower DomId first) → Domain::p2m (another's, by its device model or the control domain → their own) → frame allocator
 //! event channels (lower DomId first) → Domain::vgic → run queue (lower CpuId first) → a domain's share of the CPUs
 //! domain list, heap (→ frame allocator), console ring: leaves, any time
 //! ```

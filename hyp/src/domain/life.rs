@@ -185,8 +185,9 @@ pub fn destroy(domain: &Arc<Domain>) -> bool {
     true
 }
 
-/// A page of a domain's came back from its last user: it may have waited for that.
-pub fn page_returned(owner: &Domain) {
+/// No longer counts `pages` as a domain's, for who does not hold the lock of its p2m: its end may have waited for that.
+pub fn refund(owner: &Domain, pages: Pages) {
+    owner.pages.refund(pages);
     // Orders the count before the look at the stage; pairs with the stage and the count in `destroy`.
     fence(Ordering::SeqCst);
     if owner.life.stage() == Stage::Dead && owner.pages.current().is_zero() {

@@ -47,8 +47,7 @@ fn last_put(mfn: Mfn, frame: &Frame, before: State) {
     if before.kind() == Kind::Ram
         && let Some(owner) = domain::find(before.owner())
     {
-        owner.pages.refund(Pages::ONE);
-        domain::life::page_returned(&owner);
+        domain::life::refund(&owner, Pages::ONE);
     }
 }
 

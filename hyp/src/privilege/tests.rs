@@ -327,6 +327,8 @@ fn a_target_is_for_good_and_no_other_domain_of_its_number() {
     assert!(
         model.is_model_of(target) && !model.is_model_of(&other.guest.domain) && !target.is_model_of(model)
     );
+    assert!(!target.set_target(model), "each could wait for the other's memory");
+    assert!(!other.guest.domain.set_target(model), "nor each for the next one's");
     let namesake = testing::guest(122, 1);
     assert_eq!(may_to(model, Action::RemoteShutdown, &namesake.domain), Err(Errno::EPERM));
     assert_eq!(may_to(model, Action::RemoteShutdown, target), Ok(()));

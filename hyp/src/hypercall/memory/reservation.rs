@@ -19,7 +19,7 @@ use stage2::{BlockSize, Gfn, Mfn, PAGE_SHIFT, Pa, Pages};
 use super::super::Caller;
 use super::{MAX_EXTENTS, Progress, max_order, result};
 use crate::arch;
-use crate::domain::Domain;
+use crate::domain::{Domain, life};
 use crate::mm::block::Block;
 use crate::mm::{guest, memory};
 use crate::p2m::Batch;
@@ -81,6 +81,11 @@ impl Request {
         Pages::new(1 << self.order)
     }
 
+    /// Counts no longer what was counted for extents that were not done.
+    fn refund(&self, pages: Pages) {
+        life::refund(&self.target, pages);
+    }
+
     fn allocate(&self) -> Option<Block> {
         memory().allocate_for(&self.target.pages, self.order, self.limit)
     }
@@ -107,8 +112,7 @@ impl Request {
                     let wanted = usize::try_from(end - done).map_or(CHUNK, |left| left.min(CHUNK));
                     let Some(gfns) = gfns.get_mut(..wanted) else { return Stop::Refused };
                     let list = self.list.wrapping_add(done * 8);
-                    // Another's p2m is locked: then the caller is the control domain, whose own comes after it in
-                    // the lock order.
+                    // Another's p2m is locked: the caller's own comes after it in the lock order.
                     let read = if is_own {
                         guest::read_array_in_batch(batch, list, gfns)
                     } else {
@@ -222,7 +226,7 @@ pub(super) fn populate(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
         charged = charged.saturating_sub(Pages::ONE);
         Ok(())
     });
-    account.refund(charged);
+    request.refund(charged);
     progress
 }
 
@@ -239,15 +243,15 @@ pub(super) fn increase(caller: &Caller<'_>, argument: u64, start: u64) -> Progre
             break;
         }
         let Some(block) = request.allocate() else {
-            request.target.pages.refund(request.pages_per_extent());
+            request.refund(request.pages_per_extent());
             break;
         };
         let Ok(block) = block.clear_unless(arch::interrupt_pending) else {
-            request.target.pages.refund(request.pages_per_extent());
+            request.refund(request.pages_per_extent());
             return Progress::Interrupted(done);
         };
         if request.target.p2m.add_unmapped(block).is_err() {
-            request.target.pages.refund(request.pages_per_extent());
+            request.refund(request.pages_per_extent());
             break;
         }
         done += 1;

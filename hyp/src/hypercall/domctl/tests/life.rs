@@ -352,6 +352,21 @@ fn a_destroyed_domain_leaves_nothing_and_keeps_its_number_while_others_use_it() 
 }
 
 #[test]
+fn a_destroyed_domain_is_not_kept_by_a_count_that_is_taken_back() {
+    let host = Host::new();
+    let (id, lent) = full(&host);
+    drop(lent);
+    let domain = domain::find(DomId::new(id)).unwrap();
+    // As a hypercall that populates it does, before it finds that nothing can be mapped any more.
+    domain.pages.charge(Pages::ONE).unwrap();
+    assert!(host.destroy_piece(id));
+    assert_eq!(host.info(id).tot_pages, 1);
+    domain::life::refund(&domain, Pages::ONE);
+    domain::life::bury_if_due();
+    assert_eq!(host.act_on(id, Op::Destroydomain), Err(Errno::ESRCH));
+}
+
+#[test]
 fn destruction_goes_on_after_each_interrupt_and_nothing_is_added_meanwhile() {
     let host = Host::new();
     let free = memory().free_count();
