@@ -47,6 +47,7 @@ operations() {
 }
 # at_rest: no target was written for five seconds.
 at_rest() {
+    local before
     before=$(operations)
     sleep 5
     [ "$(operations)" = "$before" ]
