@@ -11,13 +11,21 @@
 free_pages() { xl info --json | sed -n 's/.*"free_pages": *\([0-9]*\).*/\1/p'; }
 free_pages_are() { [ "$(free_pages)" = "$1" ]; }
 
+# lost WHAT: a failure, and what there is to see of it.
+lost() {
+    xl list
+    xl debug-keys q
+    tail -n 40 /var/log/xen/console/guest-demo.log
+    fail "cycle $cycle: it $1"
+}
+
 # The first one fills what the hypervisor and the daemons keep from then on.
 cycle=0
 while [ $cycle -le "$CYCLES" ]; do
     xl create -q /etc/xen/demo.cfg || fail "cycle $cycle: no guest"
-    wait_for 120 is_up demo || fail "cycle $cycle: it does not come up"
-    xl mem-set demo 128 || fail "cycle $cycle: it does not shrink"
-    xl mem-set demo 320 || fail "cycle $cycle: it does not grow"
+    wait_for 120 is_up demo || lost "does not come up"
+    xl mem-set demo 128 || lost "does not shrink"
+    xl mem-set demo 320 || lost "does not grow"
     xl destroy demo || fail "cycle $cycle: it is not destroyed"
     [ $cycle -gt 0 ] || {
         wait_for 10 is_gone demo

@@ -347,8 +347,8 @@ fn reason(first: Progress, now: Progress, kib: u64, has_drivers: bool, free_kib:
     if free_kib < kib - now.has_kib {
         return format!("only {} MiB are free on this host", mib(free_kib));
     }
-    "it takes no more for now: it is busy, or this is more than it booted with and its kernel has no memory hot-add \
-        (memhp_default_state=online on its command line)"
+    "it takes no more for now: it is busy or its kernel has stopped (xl console shows it), or this is more than it booted \
+        with and its kernel has no memory hot-add (memhp_default_state=online on its command line)"
         .to_owned()
 }
 
