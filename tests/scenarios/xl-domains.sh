@@ -92,6 +92,11 @@ check "ours shuts theirs down" xl shutdown -w other
 check "Debian's shuts ours down" debian xl shutdown -w mine
 wait_for 120 is_gone other || fail "other is still there"
 wait_for 120 is_gone mine || fail "mine is still there"
+# Linux takes static-max for what it booted with: so it stays until its drivers are up.
+paused=/local/domain/$(xl domid paused)/memory
+check "a guest that has not begun may get more" xl mem-max paused 80
+is "what it may grow to" "$(xenstore-read "$paused/hotplug-max")" 81920
+is "what it was told of" "$(xenstore-read "$paused/static-max")" 65536
 check "Debian's destroys ours" debian xl destroy paused
 agree list
 wait_for 120 free_is "$free" || fail "$(free_memory) MiB are free, $free before"
