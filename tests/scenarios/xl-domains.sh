@@ -6,19 +6,11 @@
 # host: "$SCENARIOS/debian-xl" "$work/debian"
 # reject: ^FAIL
 . /scenario.sh
-# shellcheck source=tests/scenarios/dom0/agree.sh
-. /agree.sh
+# shellcheck source=tests/scenarios/dom0/guest.sh
+. /guest.sh
 
-# column NAME NUMBER: what xl list says of a domain, in that column.
-column() { xl list "$1" | awk -v column="$2" 'NR == 2 { print $column }'; }
-# Within 2 MiB: a target can count pages that are no RAM.
-memory_is() { has=$(column "$1" 3) && [ "${has:-0}" -ge $(($2 - 2)) ] && [ "${has:-0}" -le $(($2 + 2)) ]; }
 vcpus_are() { [ "$(column "$1" 4)" = "$2" ]; }
 is_later_than() { [ "$(xl domid "$1")" -gt "$2" ]; }
-free_memory() { xl info | sed -n 's/^free_memory *: *//p'; }
-free_is() { [ "$(free_memory)" = "$1" ]; }
-is_gone() { ! xl domid "$1" >/dev/null 2>&1; }
-can_reboot() { xenstore-exists "/local/domain/$(xl domid "$1")/control/feature-reboot" 2>/dev/null; }
 
 xencommons start
 free=$(free_memory)
@@ -26,8 +18,8 @@ free=$(free_memory)
 check "Debian's makes a domain" debian xl create -q /etc/xen/demo.cfg 'name="theirs"' memory=256 maxmem=256
 check "ours makes a domain" xl create -q /etc/xen/demo.cfg name=ours memory=256 maxmem=256 vcpus=2
 check "ours makes one that is paused" xl create -q -p /etc/xen/demo.cfg name=paused memory=64 maxmem=64 maxvcpus=2
-wait_for 180 can_reboot theirs || fail "the domain of Debian's does not come up"
-wait_for 180 can_reboot ours || fail "our domain does not come up"
+wait_for 180 can theirs reboot || fail "the domain of Debian's does not come up"
+wait_for 180 can ours reboot || fail "our domain does not come up"
 
 for arguments in list "list -v" "list -Z -c -n" "list ours" "list theirs" "list -l theirs" "list -l ours" "list -l paused" \
     vcpu-list "vcpu-list paused" uptime "uptime -s" "uptime ours" "domid ours" "domid theirs" "domname 1" "domname 2" vm-list \
@@ -48,15 +40,15 @@ check "and said to be" grep -q "theirs" /tmp/complaint
 agree list
 
 check "ours shrinks theirs" xl mem-set theirs 200
-wait_for 120 memory_is theirs 200 || fail "theirs has $(column theirs 3)"
+wait_for 120 has_about theirs 200 || fail "theirs has $(column theirs 3)"
 check "Debian's shrinks ours" debian xl mem-set ours 200
-wait_for 120 memory_is ours 200 || fail "ours has $(column ours 3)"
+wait_for 120 has_about ours 200 || fail "ours has $(column ours 3)"
 agree list
 agree list -l ours
 agree list -l theirs
 check "ours gives theirs back what it had" xl mem-set theirs 256
 check "Debian's gives ours back what it had" debian xl mem-set ours 256
-wait_for 120 memory_is ours 256 || fail "ours has $(column ours 3)"
+wait_for 120 has_about ours 256 || fail "ours has $(column ours 3)"
 check "more than the ceiling is refused" sh -c '! xl mem-set ours 512'
 check "what a guest cannot give is said" sh -c '! xl mem-set theirs 8 2>/tmp/complaint'
 check "with what it has" grep -q "was asked to have 8 MiB and has" /tmp/complaint
@@ -82,10 +74,10 @@ agree sched-credit2
 
 check "ours reboots theirs" xl reboot other
 wait_for 180 is_later_than other 3 || fail "other is $(xl domid other)"
-wait_for 180 can_reboot other || fail "it does not come up again"
+wait_for 180 can other reboot || fail "it does not come up again"
 check "Debian's reboots ours" debian xl reboot mine
 wait_for 180 is_later_than mine 4 || fail "mine is $(xl domid mine)"
-wait_for 180 can_reboot mine || fail "it does not come up again"
+wait_for 180 can mine reboot || fail "it does not come up again"
 agree list
 agree list -l mine
 check "ours shuts theirs down" xl shutdown -w other

@@ -309,9 +309,8 @@ fn wait(host: &Host, domain: &Domain, kib: u64) -> Result<()> {
                 // What it gave it cannot take back now without being asked.
                 return Ok(host.xen.set_max_memory(domain.id(), kib.saturating_add(ROOM_KIB))?);
             }
-            let has_drivers = has_drivers(host, domain);
             let free = host.xen.physinfo().map_or(u64::MAX, |physical| physical.free_pages * PAGE_KIB);
-            let mut why = reason(first, now, kib, has_drivers, free);
+            let mut why = reason(first, now, kib, has_drivers(host, domain), free);
             if let Some(kib) = now.least(first, kib) {
                 why = match ask(host, domain, kib) {
                     Ok(()) => {

@@ -33,8 +33,9 @@ free_memory() { xl info | sed -n 's/^free_memory *: *//p'; }
 # column NAME NUMBER: what xl list says of a domain, in that column.
 column() { x list "$1" 2>/dev/null | awk -v column="$2" 'NR == 2 { print $column }'; }
 is_gone() { ! x domid "$1" >/dev/null 2>&1; }
-# The node is there from the start, empty.
-is_up() { [ "$(xenstore-read "/local/domain/$(x domid "$1" 2>/dev/null)/control/feature-poweroff" 2>/dev/null)" = 1 ]; }
+# can NAME WHAT: its kernel has said that it takes that request. The node is there from the start, empty.
+can() { [ "$(xenstore-read "/local/domain/$(x domid "$1" 2>/dev/null)/control/feature-$2" 2>/dev/null)" = 1 ]; }
+is_up() { can "$1" poweroff; }
 # asks_for_login NAME: going by its console's log; for the first domain of a name. Before it does, Linux takes a
 # request to power off, but its init may not hear of it.
 asks_for_login() {
